@@ -1,0 +1,53 @@
+"""shardinit: brainstate states, initialized straight into distributed arrays."""
+
+from shardinit.compile.compiler import CompiledInit, compile
+from shardinit.discover.discovery import discover
+from shardinit.discover.private_brainstate import NonBatchState
+from shardinit.discover.program import LaneProgram
+from shardinit.emulate import emulate_cpu
+from shardinit.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    AxisAssignmentError,
+    BackendStartedError,
+    ConcreteValueError,
+    LaneValueError,
+    PlanError,
+    ShardInitError,
+    TargetError,
+)
+from shardinit.execute.executor import InitResult, execute
+from shardinit.execute.receipt import Receipt
+from shardinit.initialize import pmap2_new_states, shard_new_states, vmap2_new_states
+from shardinit.plan.planner import InitPlan, plan
+from shardinit.plan.specs import LeafSpec, StateSpec
+from shardinit.plan.topology import Topology
+
+__all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "AxisAssignmentError",
+    "BackendStartedError",
+    "CompiledInit",
+    "ConcreteValueError",
+    "InitPlan",
+    "InitResult",
+    "LaneProgram",
+    "LaneValueError",
+    "LeafSpec",
+    "NonBatchState",
+    "PlanError",
+    "Receipt",
+    "ShardInitError",
+    "StateSpec",
+    "TargetError",
+    "Topology",
+    "compile",
+    "discover",
+    "emulate_cpu",
+    "execute",
+    "plan",
+    "pmap2_new_states",
+    "shard_new_states",
+    "vmap2_new_states",
+]

@@ -1,0 +1,232 @@
+"""The initialization compiler: a lane program and a plan in, compiled unique programs out."""
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from shardinit.compile.checks import Check, find_checks
+from shardinit.compile.keys import KeyTable, key_tables
+from shardinit.compile.lowering import Layout, lower_keys, lower_program, strategy_of, table_shape
+from shardinit.compile.pieces import cut
+from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
+from shardinit.discover.equations import Atom, Constant, Variable, slice_of
+from shardinit.discover.program import LaneProgram
+from shardinit.plan.planner import InitPlan
+
+CACHED_EXECUTABLES = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledProgram:
+    """A unique program with its executable, which may still be compiling."""
+
+    program: UniqueProgram
+    layout: Layout
+    strategy: str
+    executable: Future
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledInit:
+    """Everything that ``execute`` runs.
+
+    Attributes
+    ----------
+    program, plan, mesh
+        What it was compiled from.
+    tables
+        Key tables.
+    keys
+        Per key table and layout that pieces read it in: the key program.
+    programs
+        Unique programs, those with the largest outputs first.
+    checks
+        Effects to evaluate, each with the index of its predicate among the outputs.
+    leaves
+        Number of leaves of the program's outputs; predicates have the indices after them.
+    seconds
+        Time to cut, group and lower; compiling goes on in threads.
+    cached
+        How many of the executables were compiled before, in this process.
+    """
+
+    program: LaneProgram
+    plan: InitPlan
+    mesh: Mesh | None
+    tables: tuple[KeyTable, ...]
+    keys: dict[tuple[int, Layout], Future]
+    programs: tuple[CompiledProgram, ...]
+    checks: tuple[tuple[Check, int | None], ...]
+    leaves: int
+    seconds: float
+    cached: int
+
+    def wait(self) -> "CompiledInit":
+        """Wait until everything is compiled."""
+        for future in (*self.keys.values(), *(p.executable for p in self.programs)):
+            future.result()
+        return self
+
+
+def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> CompiledInit:
+    """Compile each unique piece of a lane program once, in threads, largest first.
+
+    Returns at once: executables are futures, so that earlier ones run while later ones compile.
+    ``CompiledInit.wait`` waits for all.
+
+    Parameters
+    ----------
+    program
+        From ``discover``.
+    plan
+        From ``plan``, for the program's specs.
+    mesh
+        A mesh with the plan's axes; None on one device.
+
+    Examples
+    --------
+    >>> import brainstate, shardinit
+    >>> class Neurons(brainstate.nn.Module):
+    ...     def init_state(self):
+    ...         self.v = brainstate.ShortTermState(brainstate.random.normal(size=(100,)))
+    >>> traced = shardinit.discover(Neurons())
+    >>> planned = shardinit.plan(traced, shardinit.Topology("cpu", 1), axis_size=4)
+    >>> len(shardinit.compile(traced, planned).wait().programs)
+    1
+    """
+    started = time.perf_counter()
+    layout = Layout(mesh, plan.lanes_axis, plan.axis_size, program.axis_name, plan.numerics == "exact")
+    ends, placements = _ends(program, plan)
+    leaves = sum(len(o.atoms) for o in program.outputs)
+    inside = slice_of(atom for _, atom in ends)
+    checks = []
+    for check in find_checks(program.effects, inside):
+        index = None if check.predicate is None else leaves + len(checks)
+        checks.append((check, index))
+        if index is not None:
+            ends.append((index, check.predicate))
+            placements[index] = _predicate_placement(check.predicate, layout)
+    tables = tuple(key_tables([r.variable for r in program.random_inputs], slice_of(atom for _, atom in ends)))
+    pieces = _cut_by_home(ends, placements, {v for t in tables for v in t.rows})
+    unique = unique_programs(
+        pieces, tables, lambda index, atom: _handed_on(atom, layout) if index is None else placements[index]
+    )
+    compiler = _Compiler(layout, tables)
+    programs = tuple(compiler.submit(u) for u in sorted(unique, key=_output_bytes, reverse=True))
+    seconds = time.perf_counter() - started
+    return CompiledInit(
+        program, plan, mesh, tables, compiler.keys, programs, tuple(checks), leaves, seconds, compiler.cached
+    )
+
+
+def _ends(program: LaneProgram, plan: InitPlan) -> tuple[list[tuple[int, Atom]], dict[int, Placement]]:
+    """Index, atom and placement of every leaf that has to be made."""
+    ends, placements, index = [], {}, 0
+    for output, state in zip(program.outputs, plan.states, strict=True):
+        for atom, leaf in zip(output.atoms, state.leaves, strict=True):
+            if not _stays_as_it_is(atom, state.spec.out_axis, plan):
+                local = state.spec.kind == "attribute" and state.spec.out_axis is None
+                axis = None if state.spec.out_axis is None else state.spec.out_axis % len(leaf.shape)
+                strategy = "local" if local else "shard_map" if state.strategy == "pmap" else state.strategy
+                placements[index] = Placement(axis, leaf.partition_spec, strategy)
+                ends.append((index, atom))
+            index += 1
+    return ends, placements
+
+
+def _stays_as_it_is(atom: Atom, out_axis: int | None, plan: InitPlan) -> bool:
+    """Whether a value that all lanes share needs no program: it is on the host, or there is one device."""
+    on_host = not (isinstance(atom, Constant) and isinstance(atom.value, jax.Array))
+    return out_axis is None and not isinstance(atom, Variable) and (on_host or not plan.mesh_axes)
+
+
+def _predicate_placement(predicate: Atom, layout: Layout) -> Placement:
+    if isinstance(predicate, Variable) and predicate.on_axis:
+        return _handed_on(predicate, layout)
+    return Placement(None, (), "local")
+
+
+def _handed_on(atom: Atom, layout: Layout) -> Placement:
+    """Placement of a value between pieces: lanes first, split as the lanes are."""
+    plain = (None,) * len(atom.aval.shape)
+    strategy = "shard_map" if layout.lanes_axis else "vmap"
+    if isinstance(atom, Variable) and atom.by_lane:
+        return Placement(0, (layout.lanes_axis, *plain), strategy)
+    return Placement(None, plain, strategy)
+
+
+def _cut_by_home(ends, placements, known):
+    """Cut what lives on the mesh and what lives on the default device apart, so that they share no piece."""
+    on_mesh = [e for e in ends if placements[e[0]].strategy != "local"]
+    local = [e for e in ends if placements[e[0]].strategy == "local"]
+    return [*cut(on_mesh, known), *cut(local, known)]
+
+
+def _output_bytes(program: UniqueProgram) -> int:
+    return sum(aval.size * aval.dtype.itemsize for _, aval, _ in program.outputs)
+
+
+class _Compiler:
+    """Lowers in the caller's thread, where its JAX configuration holds, and compiles in others."""
+
+    def __init__(self, layout: Layout, tables: Sequence[KeyTable]):
+        self.layout = layout
+        self.tables = tables
+        self.keys: dict[tuple[int, Layout], Future] = {}
+        self.cached = 0
+
+    def submit(self, program: UniqueProgram) -> CompiledProgram:
+        layout = self._layout_for(program)
+        for table in {t for t, _ in program.keys}:
+            if (table, layout) not in self.keys:
+                shape = table_shape(self.tables[table], layout)
+                key = ("keys", self.tables[table].kinds, len(self.tables[table].roots), shape, self.tables[table].dtype)
+                self.keys[table, layout] = self._compiled(
+                    (key, layout), lambda t=table: lower_keys(self.tables[t], layout)
+                )
+        shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
+        executable = self._compiled(
+            (program.key, len(program.instances), shapes, layout), lambda: lower_program(program, self.tables, layout)
+        )
+        return CompiledProgram(program, layout, strategy_of(program, layout), executable)
+
+    def _layout_for(self, program: UniqueProgram) -> Layout:
+        strategy = program.strategy
+        if strategy == "local":
+            return self.layout.on_default_device()
+        return self.layout.unsplit() if strategy == "vmap" else self.layout
+
+    def _compiled(self, key: Any, lower: Callable[[], Any]) -> Future:
+        key = (key, _configuration())
+        future = _executables.get(key)
+        if future is not None and not (future.done() and future.exception()):
+            _executables.move_to_end(key)
+            self.cached += 1
+            return future
+        future = _executables[key] = _threads.submit(lower().compile)
+        while len(_executables) > CACHED_EXECUTABLES:
+            _executables.popitem(last=False)
+        return future
+
+
+_threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="shardinit-compile")
+_executables: OrderedDict[Any, Future] = OrderedDict()
+
+
+def _configuration() -> tuple[Any, ...]:
+    """JAX settings that change what the same equations compile to."""
+    config = jax.config
+    return (
+        config.jax_enable_x64,
+        config.jax_threefry_partitionable,
+        config.jax_default_matmul_precision,
+        config.jax_default_device,
+        config.jax_debug_nans,
+    )

@@ -1,0 +1,196 @@
+"""RNG keys, split off from everything else.
+
+Init code draws by ``key, sub = split(key)``, once per draw, so the keys form a long chain that would
+dominate the compile time if it were compiled as it stands. Here every key of the chain gets a row in a
+table, and one loop fills the table: its length is data, not program. Slices and reshapes of key
+arrays are arithmetic on row numbers and cost nothing.
+"""
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from shardinit.discover.equations import Equation, Literal, Variable, is_key
+
+MOVES = frozenset({"slice", "squeeze", "reshape", "expand_dims"})
+
+
+@dataclass(slots=True)
+class KeyTable:
+    """Rows for the keys of one RNG implementation.
+
+    Rows 0 to ``len(roots) - 1`` are the lane keys of the random states; each step reads the row
+    ``parent`` and fills the rows from ``first`` on.
+
+    Attributes
+    ----------
+    dtype
+        The key dtype, ``key<fry>``.
+    roots
+        Inputs of the program, in the order of their rows.
+    children
+        Per step: how many keys it makes; 0 for one key by ``fold_in``.
+    parents, data
+        Per step: the row it reads; the integer it folds in.
+    size
+        Number of rows.
+    rows
+        Row numbers of each key variable, in its shape.
+    """
+
+    dtype: object
+    roots: list[Variable] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    children: list[int] = field(default_factory=list)
+    data: list[int] = field(default_factory=list)
+    rows: dict[Variable, np.ndarray] = field(default_factory=dict)
+    size: int = 0
+
+    def add_root(self, variable: Variable) -> None:
+        """Give the key of a random state the next row."""
+        self.rows[variable] = np.array(self.size)
+        self.roots.append(variable)
+        self.size += 1
+
+    def add_step(self, parent: int, children: int, data: int = 0) -> np.ndarray:
+        """Append a step and return the rows that it fills."""
+        self.parents.append(parent)
+        self.children.append(children)
+        self.data.append(data)
+        first, self.size = self.size, self.size + max(children, 1)
+        return np.arange(first, self.size)
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """The numbers of children that occur."""
+        return tuple(sorted(set(self.children)))
+
+    def steps(self) -> dict[str, np.ndarray]:
+        """What each step reads, does and writes, as data for ``fill_table``."""
+        made = np.maximum(np.array(self.children, np.int32), 1)
+        return {
+            "parent": np.array(self.parents, np.int32),
+            "kind": np.searchsorted(self.kinds, self.children).astype(np.int32),
+            "data": np.array(self.data, np.uint32),
+            "first": (len(self.roots) + np.cumsum(made) - made).astype(np.int32),
+        }
+
+
+def key_tables(inputs: Iterable[Variable], equations: Iterable[Equation]) -> list[KeyTable]:
+    """Assign rows to every key that is derived from the lane keys by splits, folds and moves.
+
+    ``equations`` come in the order of the trace. Keys derived in another way (folding in a traced
+    value, a gather) get no row: the pieces that need them compute them.
+    """
+    tables: dict[str, KeyTable] = {}
+    for variable in inputs:
+        table = tables.setdefault(str(variable.aval.dtype), KeyTable(variable.aval.dtype))
+        table.add_root(variable)
+    for equation in equations:
+        output = equation.outputs[0] if len(equation.outputs) == 1 else None
+        if output is None or not is_key(output.aval) or not output.on_axis:
+            continue
+        source = equation.inputs[0]
+        table = tables.get(str(output.aval.dtype))
+        if table is None or not isinstance(source, Variable) or source not in table.rows:
+            continue
+        rows = _rows(table, equation, table.rows[source])
+        if rows is not None:
+            table.rows[output] = rows.reshape(output.aval.shape)
+    return list(tables.values())
+
+
+def _rows(table: KeyTable, equation: Equation, source: np.ndarray) -> np.ndarray | None:
+    name, params = equation.primitive.name, equation.params
+    if name == "random_split" and source.ndim == 0:
+        return table.add_step(int(source), int(np.prod(params["shape"])))
+    if name == "random_fold_in" and source.ndim == 0:
+        data = equation.inputs[1]
+        if isinstance(data, Literal):
+            return table.add_step(int(source), 0, int(data.value) & 0xFFFFFFFF)
+        return None
+    if name == "slice":
+        steps = params["strides"] or (1,) * source.ndim
+        bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
+        return source[tuple(slice(*b) for b in bounds)]
+    return source if name in MOVES else None
+
+
+def lane_keys(key: jax.Array, lanes: jax.Array, axis_size: int, by_prefix: bool) -> jax.Array:
+    """Keys of some lanes, ``split(key, axis_size + 1)[1:][lanes]``, shape ``lanes.shape``.
+
+    With the partitionable threefry, key *i* of a split is ``fold_in(key, i)``, whatever the number of
+    keys, so a device derives its own lanes only (``by_prefix``). Other implementations have no such
+    rule: they split in full.
+    """
+    if by_prefix:
+        return jax.vmap(lambda lane: jax.random.fold_in(key, lane + 1))(lanes)
+    return jax.random.split(key, axis_size + 1)[lanes + 1]
+
+
+@functools.cache
+def key_impl(dtype) -> str:
+    """Name of the RNG implementation of a key dtype, found without making a key."""
+    found: list[str] = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), jax.ShapeDtypeStruct((), dtype))
+    return found[0]
+
+
+@functools.cache
+def key_words(dtype) -> int:
+    """Number of uint32 words of one raw key."""
+    return math.prod(jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), dtype)).shape)
+
+
+def is_prefix_stable(dtype) -> bool:
+    """Whether key *i* of a split does not depend on the number of keys."""
+    return str(dtype) == "key<fry>" and bool(jax.config.jax_threefry_partitionable)
+
+
+def fill_table(table: KeyTable, roots: jax.Array, steps: dict[str, jax.Array]) -> jax.Array:
+    """Derive every row of a key table, for some lanes.
+
+    Only the number of rows and the kinds of steps are part of the program; what each step reads and
+    writes is data, so the program is the same for every module with as many draws.
+
+    Parameters
+    ----------
+    roots
+        Raw lane keys, uint32 ``[roots, lanes, words]``.
+    steps
+        ``KeyTable.steps()``: arrays of ``[steps]``.
+
+    Returns
+    -------
+    jax.Array
+        Raw keys, uint32 ``[rows, lanes, words]``, where up to ``max(children) - 1`` rows at the end are unused.
+    """
+    if not table.parents:
+        return roots
+    kinds, impl = table.kinds, key_impl(table.dtype)
+    width = max(max(kinds), 1)
+
+    def derive(kind: int):
+        def one(words, number):
+            key = jax.random.wrap_key_data(words, impl=impl)
+            made = jax.random.split(key, kind) if kind else jax.random.fold_in(key, number)[None]
+            return jnp.pad(jax.random.key_data(made), ((0, width - max(kind, 1)), (0, 0)))
+
+        return jax.vmap(one, in_axes=(0, None), out_axes=1)
+
+    branches = [derive(kind) for kind in kinds]
+
+    def step(filled, xs):
+        words = lax.dynamic_index_in_dim(filled, xs["parent"], keepdims=False)
+        made = branches[0](words, xs["data"]) if len(branches) == 1 else lax.switch(xs["kind"], branches, words, xs["data"])
+        return lax.dynamic_update_slice_in_dim(filled, made, xs["first"], axis=0), None
+
+    filled = jnp.zeros((table.size + width - 1, *roots.shape[1:]), roots.dtype)
+    filled = lax.dynamic_update_slice_in_dim(filled, roots, 0, axis=0)
+    return lax.scan(step, filled, steps)[0]

@@ -1,0 +1,287 @@
+"""From a unique program to a compiled one: lanes mapped, placed on the mesh, compiled ahead of time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from shardinit.compile.keys import KeyTable, fill_table, is_prefix_stable, key_impl, key_words, lane_keys
+from shardinit.compile.programs import Placement, UniqueProgram
+from shardinit.discover.equations import is_key
+from shardinit.discover.trace import COLLECTIVES, jaxprs_of
+
+# GSPMD gathers the whole array for these: they run one lane at a time, under shard_map.
+UNSPLITTABLE = frozenset(
+    {"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "eig", "svd", "lu", "lu_solve", "triangular_solve"}
+    | {"fft", "sort", "scan", "while", "cumsum", "cumprod", "cummax", "cummin", "schur", "hessenberg", "tridiagonal"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How lanes lie on devices; ``mesh`` None is the default device.
+
+    Attributes
+    ----------
+    mesh
+        The mesh.
+    lanes_axis
+        Mesh axis that splits the lanes; None if every device has all of them.
+    axis_size
+        Number of lanes.
+    axis_name
+        Name of the mapped axis that collectives in init use.
+    exact
+        Whether XLA must not fuse over operation boundaries.
+    """
+
+    mesh: Mesh | None
+    lanes_axis: str | None
+    axis_size: int
+    axis_name: Any
+    exact: bool
+
+    @property
+    def shards(self) -> int:
+        """Into how many parts the lanes are split."""
+        return self.mesh.shape[self.lanes_axis] if self.lanes_axis else 1
+
+    @property
+    def replicated(self) -> NamedSharding | None:
+        """One value, the same on every device."""
+        return None if self.mesh is None else NamedSharding(self.mesh, P())
+
+    def sharding(self, spec: Sequence[str | None]) -> NamedSharding | None:
+        """Sharding of a PartitionSpec on this mesh."""
+        return None if self.mesh is None else NamedSharding(self.mesh, P(*spec))
+
+    def unsplit(self) -> "Layout":
+        """Give every device all lanes."""
+        return replace(self, lanes_axis=None)
+
+    def on_default_device(self) -> "Layout":
+        """Leave the mesh."""
+        return replace(self, mesh=None, lanes_axis=None)
+
+
+def table_spec(layout: Layout) -> tuple[str | None, ...]:
+    """Key tables are ``[rows, lanes, words]``, split over the lanes."""
+    return (None, layout.lanes_axis, None)
+
+
+# ---- keys
+
+
+def lower_keys(table: KeyTable, layout: Layout):
+    """Lower the key program: raw keys of the random states in, a key table out."""
+    by_prefix = is_prefix_stable(table.dtype)
+    lanes_here = layout.axis_size // layout.shards
+    impl = key_impl(table.dtype)
+
+    def derive(roots, steps):
+        first = lax.axis_index(layout.lanes_axis) * lanes_here if layout.lanes_axis else 0
+        lanes = first + jnp.arange(lanes_here, dtype=jnp.uint32 if layout.axis_size >= 2**31 else jnp.int32)
+        keys = [lane_keys(jax.random.wrap_key_data(r, impl=impl), lanes, layout.axis_size, by_prefix) for r in roots]
+        return fill_table(table, jnp.stack([jax.random.key_data(k) for k in keys]), steps)
+
+    words = key_words(table.dtype)
+    steps = {name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=layout.replicated) for name, a in table.steps().items()}
+    roots = [jax.ShapeDtypeStruct((words,), jnp.uint32, sharding=layout.replicated)] * len(table.roots)
+    if layout.mesh is not None:
+        derive = jax.shard_map(derive, mesh=layout.mesh, in_specs=P(), out_specs=P(*table_spec(layout)), check_vma=False)
+    return _named(derive, "shardinit_keys").lower(roots, steps)
+
+
+# ---- pieces
+
+
+def lane_function(program: UniqueProgram, exact: bool):
+    """One lane of a piece: ``(keys, literals, constants, shared) -> outputs``."""
+
+    def run(keys, literals, constants, shared):
+        slots = {"key": keys, "literal": literals, "constant": constants, "shared": shared}
+        made: list[list[Any]] = []
+
+        def read(source):
+            return made[source[1]][source[2]] if source[0] == "equation" else slots[source[0]][source[1]]
+
+        for equation, sources in zip(program.equations, program.sources, strict=True):
+            values = _evaluate(equation, [read(s) for s in sources])
+            made.append(_barrier(values) if exact else values)
+        return [_with_weak_type(read(source), aval) for source, aval, _ in program.outputs]
+
+    return run
+
+
+def _evaluate(equation, arguments):
+    if equation.primitive.name == "device_put":  # the plan says where things go
+        return arguments
+    return equation.evaluate(arguments)
+
+
+def _barrier(values):
+    plain = [v for v in values if not is_key(v)]
+    held = iter(lax.optimization_barrier(plain)) if plain else iter(())
+    return [v if is_key(v) else next(held) for v in values]
+
+
+def _with_weak_type(value, aval):
+    if getattr(aval, "weak_type", False) and not jax.typeof(value).weak_type:
+        return lax.convert_element_type_p.bind(value, new_dtype=aval.dtype, weak_type=True, sharding=None)
+    return value
+
+
+def uses(program: UniqueProgram, names: frozenset[str]) -> bool:
+    """Whether an equation of the program, however deep, is one of these primitives."""
+
+    def found(primitive, params) -> bool:
+        return primitive.name in names or any(found(e.primitive, e.params) for j in jaxprs_of(params) for e in j.eqns)
+
+    return any(found(e.primitive, e.params) for e in program.equations)
+
+
+def strategy_of(program: UniqueProgram, layout: Layout) -> str:
+    """The strategy that the program runs under, which may be another than the plan's for single pieces."""
+    strategy = program.strategy
+    if strategy in ("shard_map", "gspmd") and uses(program, COLLECTIVES):
+        return "shard_map" if layout.shards == layout.axis_size else "gspmd"
+    return "shard_map" if strategy == "gspmd" and uses(program, UNSPLITTABLE) else strategy
+
+
+def lower_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout):
+    """Lower a unique program for all its instances.
+
+    The compiled function takes the key tables, its counter, what differs by instance (tables of row
+    numbers and literals, then arrays), and returns the next counter and the outputs.
+    """
+    strategy = strategy_of(program, layout)
+    call = _call(program, tables, layout, strategy)
+    arguments = argument_shapes(program, tables, layout)
+    if strategy == "shard_map":
+        out_specs = (P(), [P(*p.partition_spec) for _, _, p in program.outputs])
+        in_specs = jax.tree.map(lambda a: a.sharding.spec, arguments)
+        call = jax.shard_map(call, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        jitted = _named(call, "shardinit_piece")
+    elif layout.mesh is None:
+        jitted = _named(call, "shardinit_piece")
+    else:
+        out = (layout.replicated, [layout.sharding(p.partition_spec) for _, _, p in program.outputs])
+        jitted = _named(call, "shardinit_piece", out_shardings=out)
+    return jitted.lower(*arguments)
+
+
+def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout) -> tuple[Any, ...]:
+    """Shapes, dtypes and shardings of a compiled program's arguments."""
+
+    def replicated(shape, dtype):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.replicated)
+
+    used = sorted({table for table, _ in program.keys})
+    key_tables = {
+        t: jax.ShapeDtypeStruct(
+            table_shape(tables[t], layout), jnp.uint32, sharding=layout.sharding(table_spec(layout))
+        )
+        for t in used
+    }
+    count = len(program.instances)
+    rows = replicated((count, len(program.instances[0].rows)), jnp.int32)
+    literals = {k: replicated(v.shape, v.dtype) for k, v in literal_tables(program).items()}
+    constants = [replicated(a.shape, a.dtype) for a in program.constants]
+    lane = (layout.lanes_axis,) if layout.lanes_axis else ()
+    shared = [
+        jax.ShapeDtypeStruct((layout.axis_size, *a.shape), a.dtype, sharding=layout.sharding(lane))
+        if by_lane
+        else replicated(a.shape, a.dtype)
+        for a, by_lane in program.shared
+    ]
+    return key_tables, replicated((), jnp.int32), rows, literals, constants, shared
+
+
+def table_shape(table: KeyTable, layout: Layout) -> tuple[int, int, int]:
+    """Shape of a filled key table, all lanes together."""
+    return (table.size + max((1, *table.children)) - 1, layout.axis_size, key_words(table.dtype))
+
+
+def literal_tables(program: UniqueProgram) -> dict[str, np.ndarray]:
+    """Literals of all instances, one table ``[instances, slots]`` per dtype."""
+    slots = literal_slots(program)
+    return {
+        name: np.array([[i.literals[s] for s in numbers] for i in program.instances]).reshape(
+            len(program.instances), len(numbers)
+        )
+        for name, numbers in slots.items()
+    }
+
+
+def literal_slots(program: UniqueProgram) -> dict[str, list[int]]:
+    """Numbers of the literal slots of each dtype."""
+    slots: dict[str, list[int]] = {}
+    for slot, aval in enumerate(program.literals):
+        slots.setdefault(str(aval.dtype), []).append(slot)
+    return slots
+
+
+def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, strategy: str):
+    lanes_here = layout.axis_size // (layout.shards if strategy == "shard_map" else 1)
+    names = {"axis_name": layout.axis_name} if strategy != "shard_map" and uses(program, COLLECTIVES) else {}
+    lane = lane_function(program, layout.exact)
+    mapped = lane if strategy == "local" else jax.vmap(
+        lane,
+        in_axes=(0, None, None, [0 if by_lane else None for _, by_lane in program.shared]),
+        out_axes=[p.out_axis for _, _, p in program.outputs],
+        axis_size=lanes_here,
+        **names,
+    )
+
+    def call(key_tables, counter, rows, literals, constants, shared):
+        row = lax.dynamic_index_in_dim(rows, counter, keepdims=False)
+        values: list[Any] = [None] * len(program.literals)
+        for name, numbers in literal_slots(program).items():
+            found = lax.dynamic_index_in_dim(literals[name], counter, keepdims=False)
+            for position, slot in enumerate(numbers):
+                values[slot] = found[position]
+        outputs = mapped(_keys(program, tables, key_tables, row), values, constants, shared)
+        if strategy == "shard_map":
+            outputs = [_own_shard(o, p, layout) for o, (_, _, p) in zip(outputs, program.outputs, strict=True)]
+        return counter + 1, outputs
+
+    return call
+
+
+def _keys(program: UniqueProgram, tables: Sequence[KeyTable], key_tables, row):
+    """Keys of each slot, lanes first."""
+    keys, at = [], 0
+    for table, shape in program.keys:
+        count = math.prod(shape)
+        if shape == ():
+            words = lax.dynamic_index_in_dim(key_tables[table], row[at], keepdims=False)
+        else:
+            words = jnp.moveaxis(key_tables[table][row[at : at + count]], 0, 1)
+            words = words.reshape(words.shape[0], *shape, words.shape[-1])
+        keys.append(jax.random.wrap_key_data(words, impl=key_impl(tables[table].dtype)))
+        at += count
+    return keys
+
+
+def _own_shard(value, placement: Placement, layout: Layout):
+    """Cut out this device's part along the mesh axes that do not split the lanes."""
+    for axis, name in enumerate(placement.partition_spec):
+        if name is not None and name != layout.lanes_axis:
+            size = value.shape[axis] // layout.mesh.shape[name]
+            value = lax.dynamic_slice_in_dim(value, lax.axis_index(name) * size, size, axis)
+    return value
+
+
+def _named(function, name: str, **options):
+    def wrapped(*args):
+        return function(*args)
+
+    wrapped.__name__ = wrapped.__qualname__ = name
+    return jax.jit(wrapped, **options)

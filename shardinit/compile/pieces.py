@@ -1,0 +1,160 @@
+"""Cutting the lane program into the smallest pieces that produce its outputs.
+
+Each output is sliced backwards to the keys it draws from. What two slices share is copied into both
+when it is a cheap scalar that draws nothing; otherwise it keeps their outputs in one piece, up to a
+limit; what is shared by more than that becomes a piece of its own whose value is handed on. The limit
+keeps a value that every layer uses from fusing all layers into one program.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from shardinit.discover.equations import Atom, Equation, Variable
+
+CHEAP_ELEMENTS = 64  # an array of at most that many elements may be computed twice
+CHEAP_EQUATIONS = 64  # ... if at most that many equations lead to it
+LARGEST_UNION = 16  # outputs that shared work may tie into one piece
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Equations in order, the variables they take from outside, the outputs they make.
+
+    Attributes
+    ----------
+    equations
+        In the order of the trace.
+    keys
+        Key variables that it reads from the key table.
+    shared
+        Variables that other pieces hand on to it.
+    outputs
+        What it makes: program outputs, by their index, and variables handed on to other pieces.
+    """
+
+    equations: tuple[Equation, ...]
+    keys: tuple[Variable, ...]
+    shared: tuple[Variable, ...]
+    outputs: tuple[tuple[int | None, Atom], ...]
+
+
+def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list[Piece]:
+    """Cut a program into pieces, in an order in which each comes after the pieces it takes values from.
+
+    Parameters
+    ----------
+    outputs
+        Index and atom of every output.
+    keys
+        Variables that the key table provides: slices stop there.
+    """
+    groups = _Groups()
+    users: dict[int, set[int]] = {}  # equation -> groups that need it
+    needed: dict[int, Equation] = {}
+    for index, atom in outputs:
+        group = groups.new((index, atom))
+        if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
+            users.setdefault(atom.equation.serial, set()).add(group)
+            needed[atom.equation.serial] = atom.equation
+    slices = _reachable(needed.values(), keys)
+    sizes = _cheap_sizes(slices, keys)
+    handed_on: dict[Variable, int] = {}
+    handing_on: set[int] = set()
+    for equation in reversed(slices):
+        own = {groups.find(g) for g in users.get(equation.serial, ())}
+        if len(own) > 1 and sizes[equation.serial] > CHEAP_EQUATIONS:
+            tied = sum(len(groups.outputs[g]) for g in own)
+            # Only pieces that nothing waits for may be tied together: so no two can wait for each other.
+            if tied <= LARGEST_UNION and handing_on.isdisjoint(own):
+                own = {groups.union(own)}
+            else:
+                group = groups.new(*((None, v) for v in equation.outputs))
+                handed_on.update(dict.fromkeys(equation.outputs, group))
+                handing_on.add(group)
+                own = {group}
+        for atom in equation.inputs:
+            if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
+                users.setdefault(atom.equation.serial, set()).update(own)
+    # The trace was walked backwards: what is handed on was found last where it comes first.
+    order = sorted(handing_on, reverse=True) + [g for g in sorted(groups.outputs) if g not in handing_on]
+    return [_piece(groups.outputs[g], g, groups, keys, handed_on) for g in order]
+
+
+class _Groups:
+    """Union-find over groups of outputs."""
+
+    def __init__(self):
+        self.parent: list[int] = []
+        self.outputs: dict[int, list[tuple[int | None, Atom]]] = {}
+
+    def new(self, *outputs) -> int:
+        group = len(self.parent)
+        self.parent.append(group)
+        self.outputs[group] = list(outputs)
+        return group
+
+    def find(self, group: int) -> int:
+        while self.parent[group] != group:
+            self.parent[group] = group = self.parent[self.parent[group]]
+        return group
+
+    def union(self, groups) -> int:
+        first, *rest = sorted(groups)
+        for group in rest:
+            self.parent[group] = first
+            self.outputs[first] += self.outputs.pop(group)
+        return first
+
+
+def _reachable(ends, keys, stop=lambda variable: False) -> list[Equation]:
+    """Equations on the way to some equations, in the order of the trace, stopping at keys."""
+    found: dict[int, Equation] = {}
+    stack = list(ends)
+    while stack:
+        equation = stack.pop()
+        if equation.serial in found:
+            continue
+        found[equation.serial] = equation
+        for atom in equation.inputs:
+            if isinstance(atom, Variable) and atom not in keys and atom.equation is not None and not stop(atom):
+                stack.append(atom.equation)
+    return [found[serial] for serial in sorted(found)]
+
+
+def _cheap_sizes(equations, keys) -> dict[int, int]:
+    """Number of equations that lead to each one, infinite where it or they are not cheap."""
+    sizes: dict[int, int] = {}
+    for equation in equations:
+        small = all(math.prod(v.aval.shape) <= CHEAP_ELEMENTS for v in equation.outputs)
+        drawn = any(v.random for v in equation.outputs) or bool(equation.effects)
+        size = 1 if small and not drawn else CHEAP_EQUATIONS + 1
+        for atom in equation.inputs:
+            if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
+                size += sizes[atom.equation.serial]
+        sizes[equation.serial] = min(size, CHEAP_EQUATIONS + 1)
+    return sizes
+
+
+def _piece(outputs, group, groups: _Groups, keys, handed_on) -> Piece:
+    def comes_from_elsewhere(variable):
+        return variable in handed_on and groups.find(handed_on[variable]) != group
+
+    ends = [
+        atom.equation
+        for index, atom in outputs
+        if isinstance(atom, Variable)
+        and atom.equation is not None
+        and atom not in keys
+        and not (index is not None and comes_from_elsewhere(atom))
+    ]
+    equations = _reachable(ends, keys, comes_from_elsewhere)
+    made = {v for e in equations for v in e.outputs}
+    read = [a for e in equations for a in e.inputs] + [a for _, a in outputs]
+    outside = list(dict.fromkeys(a for a in read if isinstance(a, Variable) and a not in made))
+    return Piece(
+        tuple(equations),
+        tuple(v for v in outside if v in keys),
+        tuple(v for v in outside if v not in keys),
+        tuple(outputs),
+    )

@@ -1,0 +1,124 @@
+"""The traced init as plain data: variables, literals, constants and the equations between them.
+
+A graph rather than a list: every variable points at the equation that made it, so that what no output
+needs is freed by Python itself, and a slice of the program is a walk backwards from its outputs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+
+
+class Variable:
+    """A value of the lane program.
+
+    Attributes
+    ----------
+    aval
+        Shape and dtype of one lane's value.
+    equation
+        What makes it; None for an input of the program (a lane key).
+    random_index
+        For an input: which RandomState's key it is.
+    by_lane
+        Whether it can differ from lane to lane.
+    on_axis
+        Whether it needs the mapped axis (a lane key, ``axis_index``, a collective) at all.
+    random
+        Whether a random number generator's output went into it.
+    """
+
+    __slots__ = ("aval", "by_lane", "equation", "on_axis", "random", "random_index")
+
+    def __init__(self, aval, equation=None, random_index=None, by_lane=False, on_axis=False, random=False):
+        self.aval = aval
+        self.equation = equation
+        self.random_index = random_index
+        self.by_lane = by_lane
+        self.on_axis = on_axis
+        self.random = random
+
+
+@dataclass(slots=True, eq=False)
+class Literal:
+    """A scalar known during the trace."""
+
+    value: Any
+    aval: Any
+
+
+@dataclass(slots=True, eq=False)
+class Constant:
+    """An array that existed before the trace: closed over, read from a state, or from NumPy."""
+
+    value: Any
+    aval: Any
+
+
+Atom = Variable | Literal | Constant
+
+
+@dataclass(slots=True, eq=False)
+class Equation:
+    """One primitive applied to atoms; ``serial`` is its place in the order of the trace."""
+
+    primitive: Primitive
+    params: dict[str, Any]
+    inputs: list[Atom]
+    outputs: list[Variable]
+    effects: Any
+    serial: int
+
+    def evaluate(self, arguments) -> list[Any]:
+        """Apply the primitive to values, under whatever trace is current."""
+        return bind(self.primitive, self.params, arguments)
+
+
+def bind(primitive, params, arguments) -> list[Any]:
+    bind_params = primitive.get_bind_params(params)
+    values = primitive.bind(*arguments, **bind_params)
+    return list(values) if primitive.multiple_results else [values]
+
+
+def as_atom(value: Any) -> Literal | Constant:
+    """Wrap a value from outside the trace: a literal if it is a number on the host, else a constant."""
+    aval = jax.typeof(value)
+    on_host = not isinstance(value, jax.Array)
+    return Literal(value, aval) if on_host and aval.shape == () else Constant(value, aval)
+
+
+def is_key(aval) -> bool:
+    """Whether the aval is that of typed PRNG keys."""
+    return jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
+
+
+def slice_of(variables: Iterable[Atom]) -> list[Equation]:
+    """Every equation that the variables need, in the order of the trace."""
+    found: dict[int, Equation] = {}
+    stack = [v.equation for v in variables if isinstance(v, Variable) and v.equation is not None]
+    while stack:
+        equation = stack.pop()
+        if equation.serial in found:
+            continue
+        found[equation.serial] = equation
+        stack.extend(a.equation for a in equation.inputs if isinstance(a, Variable) and a.equation is not None)
+    return [found[serial] for serial in sorted(found)]
+
+
+def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations=None) -> list[Any]:
+    """Evaluate the outputs equation by equation, under whatever trace is current.
+
+    ``known`` gives values to variables (the program's inputs, at least) and is filled on the way.
+    """
+    outputs = list(outputs)
+
+    def read(atom):
+        return known[atom] if isinstance(atom, Variable) else atom.value
+
+    for equation in slice_of(o for o in outputs if o not in known) if equations is None else equations:
+        if not all(v in known for v in equation.outputs):
+            known.update(zip(equation.outputs, equation.evaluate([read(a) for a in equation.inputs]), strict=True))
+    return [read(atom) for atom in outputs]

@@ -1,0 +1,91 @@
+"""The lane program: one lane's init, RNG keys in, leaves out, with what is needed to write it back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from brainstate import State
+
+from shardinit.discover.equations import Atom, Equation, Variable
+from shardinit.discover.graph import Change, Snapshot
+from shardinit.plan.specs import StateSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a spec stands for: the atoms of its leaves, and the State or attribute they go to.
+
+    Attributes
+    ----------
+    spec
+        Its description.
+    atoms
+        One per leaf.
+    state
+        The State object; None for an attribute.
+    tree
+        How the leaves make up the value.
+    """
+
+    spec: StateSpec
+    atoms: tuple[Atom, ...]
+    state: State | None
+    tree: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RandomInput:
+    """A RandomState that init draws from: its key is an input of the program."""
+
+    state: State
+    variable: Variable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LaneProgram:
+    """One lane's init, traced.
+
+    Attributes
+    ----------
+    outputs
+        States in the order of their creation, then states that were written, then attributes.
+    axis_order
+        Every out axis that the caller's filters can give, in the order of the returned dictionary.
+    random_inputs
+        The RandomStates whose keys are split over the lanes.
+    effects
+        Equations with effects: checks, prints.
+    notes
+        What a user should know about this init, in sentences.
+    level
+        Trace level of the caller, given to the new states.
+    seconds
+        Time of the trace.
+    axis_name
+        Name of the mapped axis for collectives, if any.
+    module, snapshot, changes
+        The module, its contents before init, and what init changed in them.
+    """
+
+    outputs: tuple[Output, ...]
+    axis_order: tuple[int | None, ...]
+    random_inputs: tuple[RandomInput, ...]
+    effects: tuple[Equation, ...]
+    notes: tuple[str, ...]
+    level: int
+    seconds: float
+    axis_name: Any = None
+    module: Any = None
+    snapshot: Snapshot | None = None
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def specs(self) -> tuple[StateSpec, ...]:
+        """Descriptions of the outputs, all that the planner needs."""
+        return tuple(o.spec for o in self.outputs)
+
+    def __str__(self) -> str:
+        rows = [f"LaneProgram: {len(self.outputs)} outputs, {len(self.random_inputs)} random states"]
+        rows += [f"  {spec} -> axis {spec.out_axis}" for spec in self.specs[:20]]
+        if len(self.outputs) > 20:
+            rows.append(f"  ... and {len(self.outputs) - 20} more")
+        return "\n".join([*rows, *(f"  note: {n}" for n in self.notes)])

@@ -1,0 +1,223 @@
+"""A trace of one lane's init: abstract throughout, concrete where the init code insists.
+
+JAX's own abstract trace refuses ``np.asarray``, ``int`` or a Python branch on everything it has seen,
+also on what every lane shares, which is concrete when brainstate maps the init eagerly. ``LaneTrace``
+keeps one bit per value, whether it depends on the lane, and evaluates a lane-independent value on
+demand, from its own slice of the trace. Nothing else is ever computed here.
+"""
+
+import importlib.util
+import math
+import os
+import sys
+import weakref
+from typing import Any
+
+import jax
+import numpy as np
+
+from shardinit.discover.equations import Atom, Equation, Variable, as_atom, evaluate, is_key
+from shardinit.errors import ConcreteValueError
+from shardinit.private_jax import Trace, Tracer, set_current_trace
+
+# Collectives whose result is the same on every lane.
+UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
+LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_scatter", "psum_scatter", "pgather"})
+COLLECTIVES = UNIFORM_COLLECTIVES | LANE_COLLECTIVES
+
+
+class LaneTracer(Tracer):
+    """A value of one lane; behaves as a concrete array if it does not depend on the lane."""
+
+    __slots__ = ("atom",)
+
+    def __init__(self, trace: "LaneTrace", atom: Atom):
+        Tracer.__init__(self, trace, atom.aval)
+        self.atom = atom
+
+    def to_concrete_value(self):
+        """Give JAX the value where its code cannot go on without it, None where it only asks.
+
+        JAX uses one method for both. It cannot go on in ``concrete_or_error``; of the places that only
+        ask, those about integers choose another algorithm (``x ** n``, static indices), so they must
+        see what eager code sees, while ``jnp.array`` would only copy.
+        """
+        if self.atom.on_axis:
+            return None
+        callers = _caller_names(3)
+        must = callers[0] == "concrete_or_error"
+        integer = self.aval.shape == () and self.aval.dtype.kind in "biu"
+        if must or (integer and "array" not in callers):
+            return self._trace.concrete(self)
+        return None
+
+    def _value(self, what: str):
+        if self.atom.on_axis:
+            raise ConcreteValueError(
+                f"init code needs the concrete value of {self.aval.str_short()}, which differs by lane, "
+                f"for {what} at {_user_line()}. Use jnp and lax functions (jnp.where, lax.cond, .at[]) "
+                "there instead, or derive the value from something that all lanes share."
+            )
+        return self._trace.concrete(self)
+
+    def __array__(self, *args, **kwargs):
+        return np.asarray(self._value("np.asarray(...)"), *args, **kwargs)
+
+    def __bool__(self):
+        return bool(self._value("bool(...) or a Python branch"))
+
+    def __int__(self):
+        return int(self._value("int(...)"))
+
+    def __float__(self):
+        return float(self._value("float(...)"))
+
+    def __complex__(self):
+        return complex(self._value("complex(...)"))
+
+    def __index__(self):
+        return self._value("a Python index").__index__()
+
+    def tolist(self):
+        return self._value("tolist()").tolist()
+
+    def item(self, *args):
+        return self._value("item()").item(*args)
+
+    def tobytes(self, order="C"):
+        return self._value("tobytes()").tobytes(order)
+
+    def block_until_ready(self):
+        return self
+
+    def _short_repr(self):
+        return f"LaneTracer({self.aval.str_short()})"
+
+    def _error_repr(self):
+        return f"a value of one lane, {self.aval.str_short()}"
+
+
+class LaneTrace(Trace):
+    """Records one lane's init as equations.
+
+    Parameters
+    ----------
+    outer
+        The trace that was current before, to evaluate lane-independent values under.
+    """
+
+    __slots__ = ("concretized", "effectful", "outer", "serial", "values")
+
+    def __init__(self, outer: Trace):
+        super().__init__()
+        self.outer = outer
+        self.serial = 0
+        self.effectful: list[Equation] = []  # everything else lives as long as something needs it
+        self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
+        self.values: dict[Variable, Any] = {}
+
+    def new_input(self, aval, random_index: int) -> LaneTracer:
+        return LaneTracer(self, Variable(aval, random_index=random_index, by_lane=True, on_axis=True))
+
+    def atom(self, value: Any) -> Atom:
+        if isinstance(value, LaneTracer) and value._trace is self:
+            return value.atom
+        return as_atom(value)
+
+    def concrete(self, tracer: LaneTracer) -> jax.Array:
+        atom = tracer.atom
+        with set_current_trace(self.outer):
+            if isinstance(atom, Variable) and atom not in self.values:
+                # Keep this value only: the way to it may hold far larger arrays.
+                self.values[atom] = evaluate([atom], dict(self.values))[0]
+                line = _user_line()
+                self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
+        return self.values[atom] if isinstance(atom, Variable) else atom.value
+
+    def process_primitive(self, primitive, tracers, params, /):
+        inputs = [self.atom(t) for t in tracers]
+        avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
+        if not primitive.multiple_results:
+            avals = [avals]
+        collective = primitive.name in COLLECTIVES
+        on_axis = collective or any(type(a) is Variable and a.on_axis for a in inputs)
+        by_lane = primitive.name in LANE_COLLECTIVES or (
+            any(type(a) is Variable and a.by_lane for a in inputs) and primitive.name not in UNIFORM_COLLECTIVES
+        )
+        random = any(a.random if type(a) is Variable else is_key(a.aval) for a in inputs) or draws(primitive, params)
+        self.serial += 1
+        equation = Equation(primitive, params, inputs, [], effects, self.serial)
+        equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]
+        if effects:
+            self.effectful.append(equation)
+        out = [LaneTracer(self, v) for v in equation.outputs]
+        return out if primitive.multiple_results else out[0]
+
+    # Calls are flattened, as eager evaluation does; jit is no call but a primitive, and stays whole.
+
+    def process_call(self, call_primitive, f, tracers, params, /):
+        with set_current_trace(self):
+            return f.call_wrapped(*tracers)
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, **_):
+        with set_current_trace(self):
+            return fun.call_wrapped(*tracers)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, tracers, /, **_):
+        with set_current_trace(self):
+            return fun.call_wrapped(*tracers)
+
+    def stage_value(self, value):
+        if isinstance(value, LaneTracer) and value._trace is self:
+            return value
+        return LaneTracer(self, as_atom(value))
+
+
+def _caller_names(depth: int) -> list[str]:
+    frame, names = sys._getframe(2), []
+    while frame is not None and len(names) < depth:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names
+
+
+LIBRARIES = tuple(
+    os.path.dirname(importlib.util.find_spec(name).origin) + os.sep
+    for name in ("jax", "numpy", "brainstate", "brainunit", "shardinit")
+)
+
+
+def _user_line() -> str:
+    """Find the innermost frame outside of the libraries: the user's code, or that of a model library."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith((*LIBRARIES, "<")):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"
+        frame = frame.f_back
+    return "an unknown line"
+
+
+def _size_in_bytes(aval) -> int:
+    return math.prod(aval.shape) * aval.dtype.itemsize
+
+
+def draws(primitive, params) -> bool:
+    """Whether an equation makes random numbers, itself or in a jaxpr that it carries."""
+    if primitive.name.startswith("random_") or primitive.name in ("threefry2x32", "rng_bit_generator"):
+        return True
+    return any(_jaxpr_draws(jaxpr) for jaxpr in jaxprs_of(params))
+
+
+def jaxprs_of(params) -> list[Any]:
+    """Every jaxpr among an equation's parameters (closed ones opened)."""
+    values = [v for p in params.values() for v in (p if isinstance(p, (tuple, list)) else (p,))]
+    return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "eqns")]
+
+
+_DRAWS: "weakref.WeakKeyDictionary[Any, bool]" = weakref.WeakKeyDictionary()
+
+
+def _jaxpr_draws(jaxpr) -> bool:
+    if jaxpr not in _DRAWS:
+        _DRAWS[jaxpr] = any(draws(e.primitive, e.params) for e in jaxpr.eqns)
+    return _DRAWS[jaxpr]

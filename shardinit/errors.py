@@ -1,0 +1,53 @@
+"""Every exception that shardinit raises on purpose.
+
+::
+
+    ShardInitError
+    ├── ArgumentError (ValueError)          an argument that cannot be right, whatever the module
+    ├── ArgumentTypeError (TypeError)       an argument of the wrong type
+    ├── AxisAssignmentError (ValueError)    a state whose out axis is ambiguous or does not exist
+    ├── LaneValueError (ValueError)         a value that differs by lane where it must not
+    ├── ConcreteValueError (TypeError)      init code that needs the concrete value of what differs by lane
+    ├── PlanError (ValueError)              states that cannot be placed on the mesh
+    ├── BackendStartedError (RuntimeError)  a setting that comes after the backend has started
+    └── TargetError (ValueError)            a command-line target that gives no module
+
+Each leaf also inherits the built-in that a caller of brainstate would catch.
+An exception that the module's own init code raises is passed on unchanged.
+"""
+
+
+class ShardInitError(Exception):
+    """Root of every error that shardinit raises on purpose."""
+
+
+class ArgumentError(ShardInitError, ValueError):
+    """An argument whose value cannot be right, whatever the module."""
+
+
+class ArgumentTypeError(ShardInitError, TypeError):
+    """An argument of the wrong type."""
+
+
+class AxisAssignmentError(ShardInitError, ValueError):
+    """A state whose out axis is ambiguous, or does not exist in its leaves."""
+
+
+class LaneValueError(ShardInitError, ValueError):
+    """A value that differs by lane in a place that all lanes share."""
+
+
+class ConcreteValueError(ShardInitError, TypeError):
+    """Init code that needs the concrete value of something that differs by lane."""
+
+
+class PlanError(ShardInitError, ValueError):
+    """States that cannot be placed on the mesh as asked."""
+
+
+class BackendStartedError(ShardInitError, RuntimeError):
+    """A setting that has no effect any more, since JAX's backend has started."""
+
+
+class TargetError(ShardInitError, ValueError):
+    """A command-line target that does not lead to a module."""

@@ -1,0 +1,164 @@
+"""Execution: run what was compiled, then write it back, and say what happened."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax
+from brainstate import State
+from jax.sharding import Mesh, NamedSharding
+
+from shardinit.compile.compiler import CompiledInit
+from shardinit.execute.receipt import Receipt
+from shardinit.execute.run import Progress, key_after, run
+from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
+from shardinit.plan.planner import InitPlan
+
+
+@dataclass(slots=True, eq=False)
+class InitResult:
+    """An initialized ensemble.
+
+    Attributes
+    ----------
+    states
+        Axis to list of State, as ``brainstate.transform.vmap2_new_states`` returns it.
+    receipt
+        What happened.
+    compiled
+        What ``rerun`` runs again.
+    mesh
+        The mesh that the arrays are on; None on the default device.
+    """
+
+    states: dict[int | None, list[State]]
+    receipt: Receipt
+    compiled: CompiledInit
+    mesh: Mesh | None
+
+    @property
+    def plan(self) -> InitPlan:
+        """The plan that was followed."""
+        return self.compiled.plan
+
+    def rerun(self, key: Any = None) -> "InitResult":
+        """Initialize again, into the same State objects, without tracing or compiling.
+
+        Parameters
+        ----------
+        key
+            An int seed or a typed key, as if the random state had been seeded with it before; with
+            several random states, each folds in its number. None: go on from where they are now.
+
+        Returns
+        -------
+        InitResult
+            With the same states, and a receipt of this run.
+
+        Examples
+        --------
+        >>> import brainstate, shardinit
+        >>> class Neurons(brainstate.nn.Module):
+        ...     def init_state(self):
+        ...         self.v = brainstate.ShortTermState(brainstate.random.normal(size=(3,)))
+        >>> neurons = Neurons()
+        >>> result = shardinit.shard_new_states(neurons, axis_size=4)
+        >>> first = neurons.v.value
+        >>> _ = result.rerun(key=1)
+        >>> bool((neurons.v.value == first).any())
+        False
+        """
+        return execute(self.compiled, key=key, mesh=self.mesh, again=True)
+
+    def __str__(self) -> str:
+        from shardinit.report.text import result_text
+
+        return result_text(self)
+
+
+def execute(
+    compiled: CompiledInit,
+    *,
+    key: Any = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+    plan_seconds: float = 0.0,
+    again: bool = False,
+) -> InitResult:
+    """Run a compiled initialization and write its arrays into the module's states.
+
+    The module, its states and the random states change only once every array is there; on any
+    failure before that they are as they were.
+
+    Parameters
+    ----------
+    compiled
+        From ``compile``.
+    key
+        Seed or key to start from instead of the random states' own.
+    mesh
+        Mesh of the caller that the arrays shall name, if it differs from the compiled one in axis types.
+    progress
+        Called with pieces dispatched and their total.
+    plan_seconds
+        Time that planning took, for the receipt.
+    again
+        Whether the module was written before by the same ``compiled``.
+    """
+    started = time.perf_counter()
+    program, plan = compiled.program, compiled.plan
+    keys = _base_keys(compiled, key)
+    made = run(compiled, keys, progress)
+    values = [_on_mesh(v, mesh) for v in made.values]
+    write_back(program, values, [key_after(k, plan.axis_size) for k in keys], again=again)
+    in_states = _state_values(compiled, values)
+    strategies = Counter(p.strategy for p in compiled.programs)
+    receipt = Receipt(
+        axis_size=plan.axis_size,
+        states=sum(o.state is not None for o in program.outputs),
+        arrays=sum(len(o.atoms) for o in program.outputs if o.state is not None),
+        programs=len(compiled.programs) + len(compiled.keys),
+        cached_programs=len(compiled.programs) + len(compiled.keys) if again else compiled.cached,
+        discover_seconds=0.0 if again else program.seconds,
+        plan_seconds=0.0 if again else plan_seconds,
+        compile_seconds=made.compile_seconds + (0.0 if again else compiled.seconds),
+        execute_seconds=time.perf_counter() - started - made.compile_seconds,
+        planned_bytes=plan.bytes_per_device,
+        measured_bytes=measured_bytes(in_states),
+        numerics=plan.numerics,
+        strategies=dict(sorted(strategies.items())),
+        notes=program.notes + _numerics_notes(compiled),
+        versions={name: version(name) for name in ("shardinit", "jax", "jaxlib", "brainstate")},
+    )
+    return InitResult(states_by_axis(program), receipt, compiled, mesh or compiled.mesh)
+
+
+def _base_keys(compiled: CompiledInit, key: Any) -> list[jax.Array]:
+    states = [r.state for r in compiled.program.random_inputs]
+    if key is None:
+        return [s.value for s in states]
+    base = jax.random.key(key) if isinstance(key, int) else key
+    return [base if i == 0 else jax.random.fold_in(base, i) for i in range(len(states))]
+
+
+def _on_mesh(value: Any, mesh: Mesh | None) -> Any:
+    """Let an array name the caller's mesh, which differs from the compiled one in axis types only."""
+    sharding = getattr(value, "sharding", None)
+    if mesh is None or not isinstance(sharding, NamedSharding) or sharding.mesh == mesh:
+        return value
+    return jax.device_put(value, NamedSharding(mesh, sharding.spec))
+
+
+def _state_values(compiled: CompiledInit, values: Sequence[Any]) -> list[Any]:
+    left = iter(values)
+    pairs = [(o, v) for o in compiled.program.outputs for v in [next(left) for _ in o.atoms]]
+    return [v for o, v in pairs if o.state is not None and v is not None]
+
+
+def _numerics_notes(compiled: CompiledInit) -> tuple[str, ...]:
+    if compiled.plan.numerics == "fused":
+        return ("numerics='fused': XLA fuses over operation boundaries, so the last bit can differ from brainstate's",)
+    return ()

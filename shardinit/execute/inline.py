@@ -1,0 +1,35 @@
+"""Inside ``jit`` or another transform: the init becomes part of the caller's program."""
+
+from typing import Any
+
+import jax
+
+from shardinit.discover.equations import Variable, evaluate, slice_of
+from shardinit.discover.program import LaneProgram
+from shardinit.execute.run import key_after
+from shardinit.execute.write_back import write_back
+
+
+def run_inline(program: LaneProgram, axis_size: int, spmd_axis_name: Any = None) -> None:
+    """Map the traced lane under the caller's transform and write its tracers back."""
+    keys = [r.state.value for r in program.random_inputs]
+    shared = [o.spec.out_axis is None for o in program.outputs for _ in o.atoms]
+    atoms = [a for o in program.outputs for a in o.atoms]
+    mapped_atoms = [a for a, alone in zip(atoms, shared, strict=True) if not alone]
+    axes = [o.spec.out_axis for o in program.outputs for _ in o.atoms if o.spec.out_axis is not None]
+    effects = {e.serial: e for e in program.effects}
+    equations = slice_of(atoms) + [e for s in effects.values() for e in (*slice_of(s.inputs), s)]
+    equations = sorted({e.serial: e for e in equations}.values(), key=lambda e: e.serial)
+    alone_values: list[Any] = []
+
+    def lane(lane_keys):
+        known: dict[Variable, Any] = {r.variable: k for r, k in zip(program.random_inputs, lane_keys, strict=True)}
+        evaluate([], known, equations)
+        alone_values[:] = evaluate([a for a, alone in zip(atoms, shared, strict=True) if alone], known, [])
+        return evaluate(mapped_atoms, known, [])
+
+    lane_keys = [jax.random.split(k, axis_size + 1)[1:] for k in keys]
+    mapped = jax.vmap(lane, out_axes=axes, axis_size=axis_size, spmd_axis_name=spmd_axis_name)(lane_keys)
+    left, alone_left = iter(mapped), iter(alone_values)
+    values = [next(alone_left) if alone else next(left) for alone in shared]
+    write_back(program, values, [key_after(k, axis_size) for k in keys])

@@ -1,0 +1,63 @@
+"""The receipt: what an initialization really did."""
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What happened, measured.
+
+    Attributes
+    ----------
+    axis_size
+        Number of lanes.
+    states, arrays
+        How many States, and arrays in them, were made.
+    programs
+        Unique compiled programs that made them, the key program included.
+    cached_programs
+        How many of these this process had compiled before.
+    discover_seconds, plan_seconds, compile_seconds, execute_seconds
+        Time per stage. Compilation overlaps with execution: ``compile_seconds`` is what was waited for.
+    planned_bytes, measured_bytes
+        Bytes per device, as planned (the same on each) and as held, by device.
+    numerics
+        ``exact`` or ``fused``.
+    strategies
+        Number of programs per strategy that they really ran under.
+    notes
+        What a user should know: values evaluated on the way, numbers that all lanes share, ...
+    versions
+        Of shardinit, jax, jaxlib, brainstate.
+    """
+
+    axis_size: int
+    states: int
+    arrays: int
+    programs: int
+    cached_programs: int
+    discover_seconds: float
+    plan_seconds: float
+    compile_seconds: float
+    execute_seconds: float
+    planned_bytes: int
+    measured_bytes: dict[str, int]
+    numerics: str
+    strategies: dict[str, int]
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return self.discover_seconds + self.plan_seconds + self.compile_seconds + self.execute_seconds
+
+    def to_json(self) -> str:
+        """Serialize, with sorted keys."""
+        return json.dumps({"version": 1, **asdict(self)}, sort_keys=True)
+
+    def __str__(self) -> str:
+        from shardinit.report.text import receipt_text
+
+        return receipt_text(self)

@@ -1,0 +1,192 @@
+"""Running compiled pieces: keys first, then every instance, then the checks."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from shardinit.compile.checks import Check
+from shardinit.compile.compiler import CompiledInit, CompiledProgram
+from shardinit.compile.keys import is_prefix_stable
+from shardinit.compile.lowering import Layout, literal_tables
+from shardinit.discover.equations import Variable, evaluate, slice_of
+from shardinit.discover.program import RandomInput
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Made:
+    """What a run made: one value per leaf (None where nothing had to be made), and the time it waited."""
+
+    values: list[Any]
+    compile_seconds: float
+
+
+def run(compiled: CompiledInit, keys: Sequence[jax.Array], progress: Progress | None = None) -> Made:
+    """Run every program and check; touch nothing but devices.
+
+    Parameters
+    ----------
+    compiled
+        From ``compile``.
+    keys
+        The current key of each random state.
+    progress
+        Called with the number of pieces dispatched and their total.
+    """
+    runner = _Runner(compiled, keys, progress)
+    values = runner.run_all()
+    for check, index in compiled.checks:
+        _run_check(check, None if index is None else values[index], compiled, keys)
+    jax.block_until_ready([v for v in values[: compiled.leaves] if v is not None])
+    return Made(values[: compiled.leaves], runner.compile_seconds)
+
+
+class _Runner:
+    """Dispatches instances and keeps what later ones need."""
+
+    def __init__(self, compiled: CompiledInit, keys: Sequence[jax.Array], progress: Progress | None):
+        self.compiled = compiled
+        self.raw_keys = {r.variable: np.asarray(jax.random.key_data(k)) for r, k in zip(compiled.program.random_inputs, keys, strict=True)}
+        self.progress = progress
+        self.total = sum(len(p.program.instances) for p in compiled.programs)
+        self.done = 0
+        self.compile_seconds = 0.0
+        self.values: list[Any] = [None] * (compiled.leaves + len(compiled.checks))
+        self.handed_on: dict[Variable, Any] = {}
+        self.readers: dict[Variable, int] = {}
+        self.key_tables: dict[tuple[int, Layout], jax.Array] = {}
+        self.constants: dict[tuple[int, Layout], Any] = {}
+        for program in compiled.programs:
+            for instance in program.program.instances:
+                for variable in instance.shared:
+                    self.readers[variable] = self.readers.get(variable, 0) + 1
+
+    def run_all(self) -> list[Any]:
+        # What waits for other pieces, or is waited for, goes first, in the order of the pieces.
+        launchers = {p: _Launcher(p, self) for p in self.compiled.programs}
+        everything = [(p, i) for p in self.compiled.programs for i in p.program.instances]
+        linked = [(p, i) for p, i in everything if i.is_linked]
+        for program, instance in sorted(linked, key=lambda item: item[1].order):
+            launchers[program].launch(instance)
+        for program, instance in everything:
+            if not instance.is_linked:
+                launchers[program].launch(instance)
+        self.key_tables.clear()
+        return self.values
+
+    def wait_for(self, future):
+        started = time.perf_counter()
+        result = future.result()
+        self.compile_seconds += time.perf_counter() - started
+        return result
+
+    def key_table(self, table: int, layout: Layout) -> jax.Array:
+        if (table, layout) not in self.key_tables:
+            description = self.compiled.tables[table]
+            roots = [_put(self.raw_keys[r], layout) for r in description.roots]
+            steps = {name: _put(a, layout) for name, a in description.steps().items()}
+            executable = self.wait_for(self.compiled.keys[table, layout])
+            self.key_tables[table, layout] = executable(roots, steps)
+        return self.key_tables[table, layout]
+
+    def constant(self, value: Any, aval: Any, layout: Layout) -> Any:
+        key = (id(value), layout)
+        if key not in self.constants:
+            host = value if isinstance(value, jax.Array) else np.asarray(value, aval.dtype)
+            self.constants[key] = _put(host, layout)
+        return self.constants[key]
+
+    def finish(self, instance, outputs) -> None:
+        for (index, atom), value in zip(instance.outputs, outputs, strict=True):
+            if index is not None:
+                self.values[index] = value
+            elif atom in self.readers:
+                self.handed_on[atom] = value
+        for variable in instance.shared:
+            self.readers[variable] -= 1
+            if not self.readers[variable]:
+                del self.handed_on[variable]
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+class _Launcher:
+    """Calls one unique program, instance after instance, in the order of its tables."""
+
+    def __init__(self, compiled: CompiledProgram, runner: _Runner):
+        self.compiled = compiled
+        self.runner = runner
+        self.tables: tuple[Any, ...] | None = None
+        self.counter: Any = None
+
+    def launch(self, instance) -> None:
+        program, layout, runner = self.compiled.program, self.compiled.layout, self.runner
+        if self.tables is None:
+            rows = np.array([i.rows for i in program.instances], np.int32).reshape(len(program.instances), -1)
+            literals = {k: _put(v, layout) for k, v in literal_tables(program).items()}
+            keys = {t: runner.key_table(t, layout) for t in sorted({t for t, _ in program.keys})}
+            self.counter = _put(np.int32(0), layout)
+            self.tables = (keys, _put(rows, layout), literals)
+            self.executable = runner.wait_for(self.compiled.executable)
+        keys, rows, literals = self.tables
+        constants = [runner.constant(v, a, layout) for v, a in zip(instance.constants, program.constants, strict=True)]
+        shared = [runner.handed_on[v] for v in instance.shared]
+        self.counter, outputs = self.executable(keys, self.counter, rows, literals, constants, shared)
+        runner.finish(instance, outputs)
+
+
+def _put(value: Any, layout: Layout) -> Any:
+    """Put a small value where a layout wants what all devices share."""
+    return value if layout.mesh is None else jax.device_put(value, layout.replicated)
+
+
+def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Sequence[jax.Array]) -> None:
+    """Run the effect of a check where its predicate asks for it."""
+    axis_size = compiled.plan.axis_size
+    by_lane = any(isinstance(a, Variable) and a.on_axis for a in check.equation.inputs)
+    if predicate is not None:
+        branches = _local_values(predicate)
+        acting = np.flatnonzero(np.isin(branches, sorted(check.branches)))
+        if not acting.size:
+            return
+        lanes = acting[:1] if by_lane and branches.size == axis_size else np.arange(axis_size)
+    else:
+        lanes = np.arange(axis_size)
+    equations = slice_of(check.equation.inputs)
+    inputs: Sequence[RandomInput] = compiled.program.random_inputs
+
+    def effect(lane_keys):
+        known = {r.variable: k for r, k in zip(inputs, lane_keys, strict=True)}
+        check.equation.evaluate(evaluate(check.equation.inputs, known, equations))
+
+    if not by_lane:
+        effect([None] * len(inputs))
+    else:
+        jax.vmap(effect)([jax.random.split(k, axis_size + 1)[1:][lanes] for k in keys])
+    jax.effects_barrier()
+
+
+def _local_values(array: Any) -> np.ndarray:
+    """Values of this process's shards, in the order of the lanes."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
+        return np.asarray(array)
+    return np.concatenate([np.asarray(s.data) for s in array.addressable_shards])
+
+
+def key_after(key: jax.Array, axis_size: int) -> jax.Array:
+    """Key that brainstate leaves in a random state after mapping its init over the lanes."""
+    count = 1 if is_prefix_stable(key.dtype) else axis_size + 1
+    return _advance(key, count)
+
+
+def _advance(key, count: int):
+    return jax.random.split(jax.random.split(key, count)[0])[1]
+
+
+_advance = jax.jit(_advance, static_argnums=1)

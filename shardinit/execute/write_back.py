@@ -1,0 +1,111 @@
+"""Writing back: the only step that touches the module, when everything is there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from brainstate import State
+
+from shardinit.discover.graph import Change, find_leaves, map_contents, set_contents, substitute
+from shardinit.discover.private_brainstate import StateJaxTracer
+from shardinit.discover.program import LaneProgram, Output
+from shardinit.discover.trace import LaneTracer
+
+
+def write_back(program: LaneProgram, values: Sequence[Any], keys: Sequence[jax.Array], *, again: bool = False) -> None:
+    """Give the module its states and attributes, and the random states their next keys.
+
+    Parameters
+    ----------
+    program
+        What was traced.
+    values
+        One array per leaf of the program's outputs; None leaves what the trace has.
+    keys
+        Next key of each random state.
+    again
+        Whether the module was written before: then only values change, and nothing else that init did
+        to the module is done again.
+    """
+    before = [(s, s._value, s._been_writen) for s in _states(program)]
+    try:
+        arrays = _write_values(program, values)
+        for change in program.changes:
+            _apply(change, arrays, again)
+        for random_input, key in zip(program.random_inputs, keys, strict=True):
+            random_input.state.value = key
+    except BaseException:
+        for state, value, been_written in before:
+            state._value, state._been_writen = value, been_written
+        if not again and program.snapshot is not None:
+            program.snapshot.restore()
+        raise
+
+
+def _states(program: LaneProgram) -> list[State]:
+    return [o.state for o in program.outputs if o.state is not None] + [r.state for r in program.random_inputs]
+
+
+def _write_values(program: LaneProgram, values: Sequence[Any]) -> dict[int, Any]:
+    """Write the states; return the arrays of attributes by the identity of their atom."""
+    arrays: dict[int, Any] = {}
+    left = iter(values)
+    for output in program.outputs:
+        leaves = [_value(atom, value) for atom, value in zip(output.atoms, left, strict=False)]
+        if output.state is None:
+            arrays[id(output.atoms[0])] = leaves[0]
+        else:
+            _write_state(output, leaves, program.level)
+    return arrays
+
+
+def _value(atom: Any, value: Any) -> Any:
+    return atom.value if value is None else value
+
+
+def _write_state(output: Output, leaves: list[Any], level: int) -> None:
+    state = output.state
+    value = jax.tree.unflatten(output.tree, leaves)
+    if output.spec.kind == "new":
+        state.stack_level = level
+        vars(state)["_trace_state"] = StateJaxTracer()
+        state.restore_value(value)
+    else:
+        state._value, state._been_writen = value, True
+
+
+def _apply(change: Change, arrays: dict[int, Any], again: bool) -> None:
+    def is_traced(value):
+        return isinstance(value, LaneTracer)
+
+    def concrete(value):
+        return substitute(value, is_traced, lambda tracer: arrays[id(tracer.atom)])
+
+    if not again:
+        set_contents(change.container, map_contents(change.after, concrete))
+    elif isinstance(change.after, dict):
+        target = change.container if isinstance(change.container, dict) else vars(change.container)
+        target.update({k: concrete(v) for k, v in change.after.items() if find_leaves(v, is_traced)})
+    elif isinstance(change.after, list) and find_leaves(tuple(change.after), is_traced):
+        change.container[:] = map_contents(change.after, concrete)
+
+
+def states_by_axis(program: LaneProgram) -> dict[int | None, list[State]]:
+    """States by out axis, as brainstate returns them: in the order of the axes, empty ones left out."""
+    found: dict[int | None, list[State]] = {axis: [] for axis in program.axis_order}
+    for output in program.outputs:
+        if output.state is not None:
+            found[output.spec.out_axis].append(output.state)
+    return {axis: states for axis, states in found.items() if states}
+
+
+def measured_bytes(values: Sequence[Any]) -> dict[str, int]:
+    """Bytes that each device of this process holds of these arrays."""
+    held: dict[str, int] = {}
+    for value in values:
+        for shard in getattr(value, "addressable_shards", ()):
+            name = str(shard.device)
+            size = int(np.prod(shard.data.shape, dtype=np.int64)) * value.dtype.itemsize
+            held[name] = held.get(name, 0) + size
+    return dict(sorted(held.items()))

@@ -1,0 +1,317 @@
+"""The front door: the functions that users call instead of brainstate's."""
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from brainstate import State
+from jax.sharding import AxisType, Mesh
+
+from shardinit.compile.compiler import compile
+from shardinit.discover.discovery import discover
+from shardinit.discover.program import LaneProgram
+from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
+from shardinit.execute.executor import InitResult, execute
+from shardinit.execute.inline import run_inline
+from shardinit.execute.run import Progress
+from shardinit.execute.write_back import states_by_axis
+from shardinit.plan.planner import InitPlan, check_axis_size, plan
+from shardinit.plan.topology import Topology
+from shardinit.private_jax import eval_trace, get_concrete_mesh, thread_resources, trace_ctx
+
+StatesByAxis = dict[int | None, list[State]]
+
+
+def vmap2_new_states(
+    module: Any,
+    init_kwargs: Mapping[str, Any],
+    state_tag: str | None = None,
+    axis_size: int | None = None,
+    state_out_axes: Any = None,
+    spmd_axis_name: Any = None,
+    *,
+    numerics: str = "exact",
+) -> StatesByAxis:
+    """Initialize and vectorize the states that ``module.init_all_states(**init_kwargs)`` creates.
+
+    A drop-in replacement for ``brainstate.transform.vmap2_new_states``, with its values bit for bit. It
+    runs the init code once, abstractly, and compiles each distinct piece of it once.
+
+    Parameters
+    ----------
+    module
+        Module whose ``init_all_states`` creates the states.
+    init_kwargs
+        Keyword arguments of ``init_all_states``.
+    state_tag
+        Tag of the new states, on them before the filters look.
+    axis_size
+        Number of lanes. None takes it from the ambient mesh: the axis that ``spmd_axis_name`` names, or ``lanes``.
+    state_out_axes
+        ``{axis: filter}``, or one filter for axis 0. ``NonBatchState`` goes to axis None.
+    spmd_axis_name
+        Axis of the ambient mesh over which to shard the lanes.
+    numerics
+        ``exact``, or ``fused`` to let XLA fuse over operation boundaries.
+
+    Returns
+    -------
+    dict[int | None, list[State]]
+        The states by axis, None first; these are the very objects that the module holds.
+
+    Raises
+    ------
+    ValueError
+        If a state matches the filters of two axes, an axis does not exist in a leaf, a state on axis
+        None differs by lane, or ``axis_size`` is None and cannot be inferred.
+    TypeError
+        If ``axis_size`` is no integer.
+
+    Examples
+    --------
+    >>> import brainstate, jax.numpy as jnp, shardinit
+    >>> class Counter(brainstate.nn.Module):
+    ...     def init_state(self):
+    ...         self.count = brainstate.ShortTermState(jnp.array(0))
+    >>> module = Counter()
+    >>> _ = shardinit.vmap2_new_states(module, init_kwargs={}, axis_size=5)
+    >>> module.count.value.shape
+    (5,)
+    """
+    ambient = _ambient_mesh()
+    names = _axis_names(spmd_axis_name)
+    if axis_size is None:
+        axis_size, names = _inferred_axis_size(ambient, names)
+    axis_size = check_axis_size(axis_size)
+    if not _is_eager():
+        return _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name)
+    mesh, lanes_axis = None, None
+    if ambient is not None and names and all(n in ambient.shape for n in names):
+        mesh, lanes_axis = _joined(ambient, names)
+        _check_divides(axis_size, mesh.shape[lanes_axis], lanes_axis)
+    program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
+    topology = Topology("cpu", 1, ()) if mesh is None else Topology.from_mesh(mesh)
+    planned = plan(program, topology, axis_size=axis_size, numerics=numerics, lanes_axis=lanes_axis)
+    return _compile_and_execute(program, planned, mesh, 0.0, None).states
+
+
+def pmap2_new_states(
+    module: Any,
+    init_kwargs: Mapping[str, Any],
+    state_tag: str | None = None,
+    axis_size: int | None = None,
+    state_out_axes: Any = None,
+    axis_name: Any = None,
+    *,
+    numerics: str = "exact",
+) -> StatesByAxis:
+    """Initialize the states of a module over the local devices, one lane per device or several.
+
+    A drop-in replacement for ``brainstate.transform.pmap2_new_states``. The values are those of
+    ``vmap2_new_states``; the arrays are on a mesh whose one axis is called ``axis_name``, or ``lanes``.
+
+    Parameters
+    ----------
+    module, init_kwargs, state_tag, state_out_axes, numerics
+        As for ``vmap2_new_states``.
+    axis_size
+        Number of lanes: up to the number of local devices (fewer use the first ones), or a multiple of
+        it. None means one lane per local device.
+    axis_name
+        Name of the mapped axis, for collectives inside init such as ``jax.lax.psum(x, axis_name)``.
+
+    Returns
+    -------
+    dict[int | None, list[State]]
+        The states by axis, None first.
+
+    Raises
+    ------
+    ValueError
+        As for ``vmap2_new_states``, and if ``axis_size`` is no multiple of the number of local devices.
+
+    Examples
+    --------
+    >>> import brainstate, jax, jax.numpy as jnp, shardinit
+    >>> class Counter(brainstate.nn.Module):
+    ...     def init_state(self):
+    ...         self.count = brainstate.ShortTermState(jnp.zeros(()))
+    >>> module = Counter()
+    >>> _ = shardinit.pmap2_new_states(module, init_kwargs={})
+    >>> module.count.value.shape == (jax.local_device_count(),)
+    True
+    """
+    devices = jax.local_devices()
+    axis_size = len(devices) if axis_size is None else check_axis_size(axis_size)
+    if axis_size < len(devices):
+        devices = devices[:axis_size]
+    elif axis_size % len(devices):
+        below = axis_size // len(devices) * len(devices)
+        raise PlanError(
+            f"cannot spread the lanes over the devices: axis_size={axis_size}, local devices={len(devices)}. "
+            f"Use axis_size={below} or axis_size={below + len(devices)}, or any number up to {len(devices)}."
+        )
+    if not _is_eager():
+        return _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, None, axis_name)
+    name = "lanes" if axis_name is None else axis_name
+    mesh = Mesh(np.array(devices), (name,), axis_types=(AxisType.Auto,))
+    program = discover(
+        module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, axis_name=axis_name, axis_size=axis_size
+    )
+    planned = plan(
+        program, Topology.from_mesh(mesh), axis_size=axis_size, strategy="pmap", numerics=numerics, lanes_axis=name
+    )
+    return _compile_and_execute(program, planned, mesh, 0.0, None).states
+
+
+def shard_new_states(
+    module: Any,
+    init_kwargs: Mapping[str, Any] | None = None,
+    *,
+    axis_size: int,
+    mesh: Mesh | None = None,
+    state_tag: str | None = None,
+    state_out_axes: Any = None,
+    strategy: str = "auto",
+    numerics: str = "exact",
+    progress: bool | Progress = False,
+) -> InitResult:
+    """Initialize an ensemble of ``axis_size`` lanes, straight into arrays distributed over a mesh.
+
+    Parameters
+    ----------
+    module, init_kwargs, state_tag, state_out_axes, numerics
+        As for ``vmap2_new_states``.
+    axis_size
+        Number of lanes.
+    mesh
+        A mesh to use as it is; its axis ``lanes`` (or the first that divides the lanes) splits the
+        lanes. None makes one of all devices.
+    strategy
+        ``auto``, ``vmap``, ``shard_map``, ``gspmd`` or ``pmap``.
+    progress
+        True draws a progress bar on a terminal; a function is called with pieces done and their total.
+
+    Returns
+    -------
+    InitResult
+        With ``states``, ``plan``, ``receipt``, ``mesh`` and ``rerun``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for ``vmap2_new_states``, and ``PlanError`` if the lanes do not divide as the strategy needs.
+
+    Examples
+    --------
+    >>> import brainstate, shardinit
+    >>> class Neurons(brainstate.nn.Module):
+    ...     def init_state(self):
+    ...         self.v = brainstate.ShortTermState(brainstate.random.normal(size=(100,)))
+    >>> neurons = Neurons()
+    >>> result = shardinit.shard_new_states(neurons, axis_size=16)
+    >>> neurons.v.value.shape, result.receipt.states
+    ((16, 100), 1)
+    """
+    axis_size = check_axis_size(axis_size)
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ArgumentTypeError(f"mesh is a {type(mesh).__name__}. Pass a jax.sharding.Mesh, or None for all devices.")
+    if not _is_eager():
+        raise ArgumentError(
+            "shard_new_states makes arrays on devices, so it cannot run inside jit or another transform. "
+            "Call it outside, or use vmap2_new_states, which inlines."
+        )
+    program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
+    started = time.perf_counter()
+    topology = Topology.local() if mesh is None else Topology.from_mesh(mesh)
+    planned = plan(program, topology, axis_size=axis_size, strategy=strategy, numerics=numerics)
+    seconds = time.perf_counter() - started
+    mesh = make_mesh(planned) if mesh is None else mesh
+    if progress is True:
+        from shardinit.report.progress import progress_bar
+
+        with progress_bar() as update:
+            return _compile_and_execute(program, planned, mesh, seconds, update)
+    return _compile_and_execute(program, planned, mesh, seconds, progress or None)
+
+
+def make_mesh(planned: InitPlan) -> Mesh | None:
+    """Build the mesh of a plan from this machine's devices; None if it needs none."""
+    if not planned.mesh_axes:
+        return None
+    shape = tuple(size for _, size in planned.mesh_axes)
+    devices = np.array(jax.devices()[: math.prod(shape)]).reshape(shape)
+    return Mesh(devices, tuple(n for n, _ in planned.mesh_axes), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _compile_and_execute(program: LaneProgram, planned: InitPlan, mesh: Mesh | None, seconds: float, progress) -> InitResult:
+    # Inside, the mesh is named by the shardings alone, with axes that shard_map and GSPMD can both use.
+    inner = None if mesh is None else Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+    with _no_ambient_mesh():
+        return execute(compile(program, planned, inner), mesh=mesh, progress=progress, plan_seconds=seconds)
+
+
+def _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name, axis_name=None) -> StatesByAxis:
+    program = discover(
+        module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, axis_name=axis_name, axis_size=axis_size
+    )
+    run_inline(program, axis_size, spmd_axis_name)
+    return states_by_axis(program)
+
+
+def _is_eager() -> bool:
+    return trace_ctx.trace is eval_trace
+
+
+def _ambient_mesh() -> Mesh | None:
+    """The mesh that ``jax.set_mesh`` or ``with mesh:`` has set."""
+    for mesh in (get_concrete_mesh(), thread_resources.env.physical_mesh):
+        if isinstance(mesh, Mesh) and not mesh.empty:
+            return mesh
+    return None
+
+
+def _no_ambient_mesh():
+    if _ambient_mesh() is None:
+        return contextlib.nullcontext()
+    return jax.set_mesh(Mesh(np.empty((), object), ()))
+
+
+def _axis_names(spmd_axis_name: Any) -> tuple[Any, ...]:
+    if spmd_axis_name is None:
+        return ()
+    return tuple(spmd_axis_name) if isinstance(spmd_axis_name, (tuple, list)) else (spmd_axis_name,)
+
+
+def _inferred_axis_size(ambient: Mesh | None, names: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
+    wanted = names or ("lanes",)
+    if ambient is not None and all(n in ambient.shape for n in wanted):
+        return math.prod(ambient.shape[n] for n in wanted), wanted
+    has = f"has the axes {tuple(ambient.shape)}" if ambient is not None else "is not set"
+    raise ArgumentError(
+        f"axis_size=None cannot be inferred: the ambient mesh {has}, and the lanes would be its axis {wanted[0]!r}. "
+        "Pass axis_size, such as axis_size=8, or set a mesh with that axis by jax.set_mesh."
+    )
+
+
+def _joined(ambient: Mesh, names: tuple[Any, ...]) -> tuple[Mesh, Any]:
+    """The ambient mesh and the axis of the lanes."""
+    if len(names) > 1:
+        raise ArgumentError(
+            f"spmd_axis_name={names!r} names several mesh axes. Name one, and let the mesh have it as one axis."
+        )
+    return ambient, names[0]
+
+
+def _check_divides(axis_size: int, shards: int, name: Any) -> None:
+    if axis_size % shards:
+        below = axis_size // shards * shards
+        sizes = " or ".join(f"axis_size={s}" for s in (below, below + shards) if s)
+        raise PlanError(
+            f"cannot shard the lanes over the mesh axis {name!r}: axis_size={axis_size}, axis {name!r}={shards}. Use {sizes}."
+        )
+

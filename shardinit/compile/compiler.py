@@ -15,9 +15,10 @@ from shardinit.compile.checks import Check, find_checks
 from shardinit.compile.keys import KeyTable, key_tables
 from shardinit.compile.lowering import Layout, lower_keys, lower_program, strategy_of, table_shape
 from shardinit.compile.pieces import cut
+from shardinit.compile.primitives import accumulates
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
-from shardinit.discover.equations import Atom, Constant, Variable, slice_of
-from shardinit.discover.program import LaneProgram
+from shardinit.discover.equations import Atom, Constant, Equation, Variable, slice_of
+from shardinit.discover.program import LaneProgram, listed
 from shardinit.plan.planner import InitPlan
 
 CACHED_EXECUTABLES = 1024
@@ -55,6 +56,8 @@ class CompiledInit:
         Time to cut, group and lower; compiling goes on in threads.
     cached
         How many of the executables were compiled before, in this process.
+    notes
+        What a user should know about the values, in sentences.
     """
 
     program: LaneProgram
@@ -67,6 +70,7 @@ class CompiledInit:
     leaves: int
     seconds: float
     cached: int
+    notes: tuple[str, ...]
 
     def wait(self) -> "CompiledInit":
         """Wait until everything is compiled."""
@@ -113,7 +117,8 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         if index is not None:
             ends.append((index, check.predicate))
             placements[index] = _predicate_placement(check.predicate, layout)
-    tables = tuple(key_tables([r.variable for r in program.random_inputs], slice_of(atom for _, atom in ends)))
+    equations = slice_of(atom for _, atom in ends)
+    tables = tuple(key_tables([r.variable for r in program.random_inputs], equations))
     pieces = _cut_by_home(ends, placements, {v for t in tables for v in t.rows})
     unique = unique_programs(
         pieces, tables, lambda index, atom: _handed_on(atom, layout) if index is None else placements[index]
@@ -122,7 +127,8 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     programs = tuple(compiler.submit(u) for u in sorted(unique, key=_output_bytes, reverse=True))
     seconds = time.perf_counter() - started
     return CompiledInit(
-        program, plan, mesh, tables, compiler.keys, programs, tuple(checks), leaves, seconds, compiler.cached
+        program, plan, mesh, tables, compiler.keys, programs, tuple(checks), leaves, seconds, compiler.cached,
+        _numerics_notes(program, plan, equations),
     )
 
 
@@ -167,6 +173,20 @@ def _cut_by_home(ends, placements, known):
     on_mesh = [e for e in ends if placements[e[0]].strategy != "local"]
     local = [e for e in ends if placements[e[0]].strategy == "local"]
     return [*cut(on_mesh, known), *cut(local, known)]
+
+
+def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Equation]) -> tuple[str, ...]:
+    """Say where a last bit can differ from brainstate's."""
+    if plan.numerics == "fused":
+        return ("numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's",)
+    sums: set[Variable] = set()
+    for equation in equations:
+        if accumulates(equation) or any(a in sums for a in equation.inputs):
+            sums.update(equation.outputs)
+    names = [o.spec.name for o in program.outputs if any(a in sums for a in o.atoms)]
+    if not names or plan.lane_shards == 1:
+        return ()
+    return (f"sums whose last bit the backend itself lets depend on the number of lanes at once: {listed(names)}",)
 
 
 def _output_bytes(program: UniqueProgram) -> int:

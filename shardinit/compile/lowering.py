@@ -13,16 +13,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from shardinit.compile.keys import KeyTable, fill_table, is_prefix_stable, key_impl, key_words, lane_keys
+from shardinit.compile.primitives import MOVES, UNSPLITTABLE, contains
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.discover.equations import is_key
-from shardinit.discover.trace import COLLECTIVES, jaxprs_of
-
-# GSPMD gathers the whole array for these: they run one lane at a time, under shard_map.
-UNSPLITTABLE = frozenset(
-    {"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "eig", "svd", "lu", "lu_solve", "triangular_solve"}
-    | {"fft", "sort", "scan", "while", "cumsum", "cumprod", "cummax", "cummin", "schur", "hessenberg", "tridiagonal"}
-)
-
+from shardinit.discover.trace import COLLECTIVES
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -103,18 +97,21 @@ def lower_keys(table: KeyTable, layout: Layout):
 
 
 def lane_function(program: UniqueProgram, exact: bool):
-    """One lane of a piece: ``(keys, literals, constants, shared) -> outputs``."""
+    """One lane of a piece: ``(zero, keys, literals, constants, shared) -> outputs``."""
+    read_later = {source[1:] for sources in program.sources for source in sources if source[0] == "equation"}
 
-    def run(keys, literals, constants, shared):
+    def run(zero, keys, literals, constants, shared):
         slots = {"key": keys, "literal": literals, "constant": constants, "shared": shared}
         made: list[list[Any]] = []
 
         def read(source):
             return made[source[1]][source[2]] if source[0] == "equation" else slots[source[0]][source[1]]
 
-        for equation, sources in zip(program.equations, program.sources, strict=True):
+        for i, (equation, sources) in enumerate(zip(program.equations, program.sources, strict=True)):
             values = _evaluate(equation, [read(s) for s in sources])
-            made.append(_barrier(values) if exact else values)
+            if exact and equation.primitive.name not in MOVES:
+                values = [rounded(v, zero) if (i, j) in read_later else v for j, v in enumerate(values)]
+            made.append(values)
         return [_with_weak_type(read(source), aval) for source, aval, _ in program.outputs]
 
     return run
@@ -126,10 +123,21 @@ def _evaluate(equation, arguments):
     return equation.evaluate(arguments)
 
 
-def _barrier(values):
-    plain = [v for v in values if not is_key(v)]
-    held = iter(lax.optimization_barrier(plain)) if plain else iter(())
-    return [v if is_key(v) else next(held) for v in values]
+def rounded(value, zero):
+    """Keep XLA from computing across the boundary between two equations.
+
+    Eager brainstate runs equation by equation, each compiled alone. In one program XLA fuses them, and
+    its CPU and GPU backends contract the multiply of one with the add of the next into an FMA, which
+    rounds once instead of twice (``lax.optimization_barrier`` does not help: it is dropped before XLA
+    fuses). An exclusive-or with a zero that only the caller knows stops it, and costs no memory.
+    """
+    dtype = value.dtype
+    if is_key(value) or not jnp.issubdtype(dtype, jnp.inexact):
+        return value
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return lax.complex(rounded(value.real, zero), rounded(value.imag, zero))
+    bits = jnp.dtype(f"uint{dtype.itemsize * 8}")
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(value, bits) ^ zero.astype(bits), dtype)
 
 
 def _with_weak_type(value, aval):
@@ -140,11 +148,7 @@ def _with_weak_type(value, aval):
 
 def uses(program: UniqueProgram, names: frozenset[str]) -> bool:
     """Whether an equation of the program, however deep, is one of these primitives."""
-
-    def found(primitive, params) -> bool:
-        return primitive.name in names or any(found(e.primitive, e.params) for j in jaxprs_of(params) for e in j.eqns)
-
-    return any(found(e.primitive, e.params) for e in program.equations)
+    return any(contains(e, names) for e in program.equations)
 
 
 def strategy_of(program: UniqueProgram, layout: Layout) -> str:
@@ -234,7 +238,7 @@ def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, st
     lane = lane_function(program, layout.exact)
     mapped = lane if strategy == "local" else jax.vmap(
         lane,
-        in_axes=(0, None, None, [0 if by_lane else None for _, by_lane in program.shared]),
+        in_axes=(None, 0, None, None, [0 if by_lane else None for _, by_lane in program.shared]),
         out_axes=[p.out_axis for _, _, p in program.outputs],
         axis_size=lanes_here,
         **names,
@@ -247,7 +251,8 @@ def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, st
             found = lax.dynamic_index_in_dim(literals[name], counter, keepdims=False)
             for position, slot in enumerate(numbers):
                 values[slot] = found[position]
-        outputs = mapped(_keys(program, tables, key_tables, row), values, constants, shared)
+        zero = lax.shift_right_logical(counter, jnp.int32(31)).astype(jnp.uint32)  # never negative, but XLA cannot know
+        outputs = mapped(zero, _keys(program, tables, key_tables, row), values, constants, shared)
         if strategy == "shard_map":
             outputs = [_own_shard(o, p, layout) for o, (_, _, p) in zip(outputs, program.outputs, strict=True)]
         return counter + 1, outputs

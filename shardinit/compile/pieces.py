@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from shardinit.compile.primitives import accumulates
 from shardinit.discover.equations import Atom, Equation, Variable
 
 CHEAP_ELEMENTS = 64  # an array of at most that many elements may be computed twice
@@ -61,18 +62,25 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list
     sizes = _cheap_sizes(slices, keys)
     handed_on: dict[Variable, int] = {}
     handing_on: set[int] = set()
+    read_alone: set[Variable] = set()
+
+    def hand_on(equation: Equation) -> int:
+        group = groups.new(*((None, v) for v in equation.outputs))
+        handed_on.update(dict.fromkeys(equation.outputs, group))
+        handing_on.add(group)
+        return group
+
     for equation in reversed(slices):
         own = {groups.find(g) for g in users.get(equation.serial, ())}
-        if len(own) > 1 and sizes[equation.serial] > CHEAP_EQUATIONS:
+        alone = accumulates(equation)
+        if alone or read_alone.intersection(equation.outputs):
+            own = {hand_on(equation)}
+        elif len(own) > 1 and sizes[equation.serial] > CHEAP_EQUATIONS:
             tied = sum(len(groups.outputs[g]) for g in own)
             # Only pieces that nothing waits for may be tied together: so no two can wait for each other.
-            if tied <= LARGEST_UNION and handing_on.isdisjoint(own):
-                own = {groups.union(own)}
-            else:
-                group = groups.new(*((None, v) for v in equation.outputs))
-                handed_on.update(dict.fromkeys(equation.outputs, group))
-                handing_on.add(group)
-                own = {group}
+            own = {groups.union(own) if tied <= LARGEST_UNION and handing_on.isdisjoint(own) else hand_on(equation)}
+        if alone:
+            read_alone.update(a for a in equation.inputs if isinstance(a, Variable) and a.on_axis)
         for atom in equation.inputs:
             if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
                 users.setdefault(atom.equation.serial, set()).update(own)

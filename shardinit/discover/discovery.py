@@ -14,7 +14,7 @@ from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
 from shardinit.discover.equations import Variable, as_atom
 from shardinit.discover.graph import Snapshot, find_leaves, map_contents
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
-from shardinit.discover.program import LaneProgram, Output, RandomInput
+from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentTypeError, LaneValueError
 from shardinit.plan.specs import StateSpec, leaf_spec
@@ -234,15 +234,15 @@ def _notes(trace: LaneTrace, outputs, random_inputs, numpy_before) -> tuple[str,
     ]
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
-        notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {_listed(same)}")
+        notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")
     if not _same_numpy_state(numpy_before, np.random.get_state()):
         notes.append("init drew from NumPy's global generator: those numbers are the same on every lane")
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
-        notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {_listed(batched)}")
+        notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")
     rbg = {str(r.variable.aval.dtype) for r in random_inputs} - {"key<fry>"}
     if rbg:
-        notes.append(f"keys of {_listed(sorted(rbg))}: values can depend on the number of lanes per device")
+        notes.append(f"keys of {listed(sorted(rbg))}: values can depend on the number of lanes per device")
     return tuple(notes)
 
 
@@ -252,8 +252,3 @@ def _is_same_random_everywhere(output: Output) -> bool:
 
 def _same_numpy_state(a, b) -> bool:
     return a[0] == b[0] and a[2:] == b[2:] and np.array_equal(a[1], b[1])
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-

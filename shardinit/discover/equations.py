@@ -4,6 +4,7 @@ A graph rather than a list: every variable points at the equation that made it, 
 needs is freed by Python itself, and a slice of the program is a walk backwards from its outputs.
 """
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -122,3 +123,22 @@ def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations=None
         if not all(v in known for v in equation.outputs):
             known.update(zip(equation.outputs, equation.evaluate([read(a) for a in equation.inputs]), strict=True))
     return [read(atom) for atom in outputs]
+
+
+_names_inside: "weakref.WeakKeyDictionary[Any, frozenset[str]]" = weakref.WeakKeyDictionary()
+
+
+def primitive_names(primitive: Primitive, params: dict[str, Any]) -> frozenset[str]:
+    """Names of a primitive and of all primitives in the jaxprs among its parameters, however deep."""
+    names = frozenset({primitive.name})
+    for param in params.values():
+        for value in param if isinstance(param, (tuple, list)) else (param,):
+            if hasattr(value, "eqns"):
+                names |= _names_in(getattr(value, "jaxpr", value))
+    return names
+
+
+def _names_in(jaxpr) -> frozenset[str]:
+    if jaxpr not in _names_inside:
+        _names_inside[jaxpr] = frozenset().union(*(primitive_names(e.primitive, e.params) for e in jaxpr.eqns))
+    return _names_inside[jaxpr]

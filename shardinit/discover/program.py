@@ -1,5 +1,6 @@
 """The lane program: one lane's init, RNG keys in, leaves out, with what is needed to write it back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,3 +90,8 @@ class LaneProgram:
         if len(self.outputs) > 20:
             rows.append(f"  ... and {len(self.outputs) - 20} more")
         return "\n".join([*rows, *(f"  note: {n}" for n in self.notes)])
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Join names for a sentence, folding a long list."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

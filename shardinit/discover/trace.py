@@ -10,13 +10,12 @@ import importlib.util
 import math
 import os
 import sys
-import weakref
 from typing import Any
 
 import jax
 import numpy as np
 
-from shardinit.discover.equations import Atom, Equation, Variable, as_atom, evaluate, is_key
+from shardinit.discover.equations import Atom, Equation, Variable, as_atom, evaluate, is_key, primitive_names
 from shardinit.errors import ConcreteValueError
 from shardinit.private_jax import Trace, Tracer, set_current_trace
 
@@ -24,6 +23,9 @@ from shardinit.private_jax import Trace, Tracer, set_current_trace
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
 LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_scatter", "psum_scatter", "pgather"})
 COLLECTIVES = UNIFORM_COLLECTIVES | LANE_COLLECTIVES
+
+
+RANDOM = frozenset({"threefry2x32", "rng_bit_generator"})
 
 
 class LaneTracer(Tracer):
@@ -187,11 +189,16 @@ LIBRARIES = tuple(
 )
 
 
+def is_library(filename: str) -> bool:
+    """Whether a file belongs to shardinit or to what it builds on, rather than to the user."""
+    return filename.startswith((*LIBRARIES, "<"))
+
+
 def _user_line() -> str:
     """Find the innermost frame outside of the libraries: the user's code, or that of a model library."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith((*LIBRARIES, "<")):
+        if not is_library(frame.f_code.co_filename):
             return f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"
         frame = frame.f_back
     return "an unknown line"
@@ -203,21 +210,4 @@ def _size_in_bytes(aval) -> int:
 
 def draws(primitive, params) -> bool:
     """Whether an equation makes random numbers, itself or in a jaxpr that it carries."""
-    if primitive.name.startswith("random_") or primitive.name in ("threefry2x32", "rng_bit_generator"):
-        return True
-    return any(_jaxpr_draws(jaxpr) for jaxpr in jaxprs_of(params))
-
-
-def jaxprs_of(params) -> list[Any]:
-    """Every jaxpr among an equation's parameters (closed ones opened)."""
-    values = [v for p in params.values() for v in (p if isinstance(p, (tuple, list)) else (p,))]
-    return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "eqns")]
-
-
-_DRAWS: "weakref.WeakKeyDictionary[Any, bool]" = weakref.WeakKeyDictionary()
-
-
-def _jaxpr_draws(jaxpr) -> bool:
-    if jaxpr not in _DRAWS:
-        _DRAWS[jaxpr] = any(draws(e.primitive, e.params) for e in jaxpr.eqns)
-    return _DRAWS[jaxpr]
+    return any(n.startswith("random_") or n in RANDOM for n in primitive_names(primitive, params))

@@ -74,7 +74,7 @@ class InitResult:
         return execute(self.compiled, key=key, mesh=self.mesh, again=True)
 
     def __str__(self) -> str:
-        from shardinit.report.text import result_text
+        from shardinit.execute.text import result_text
 
         return result_text(self)
 
@@ -130,7 +130,7 @@ def execute(
         measured_bytes=measured_bytes(in_states),
         numerics=plan.numerics,
         strategies=dict(sorted(strategies.items())),
-        notes=program.notes + _numerics_notes(compiled),
+        notes=program.notes + compiled.notes,
         versions={name: version(name) for name in ("shardinit", "jax", "jaxlib", "brainstate")},
     )
     return InitResult(states_by_axis(program), receipt, compiled, mesh or compiled.mesh)
@@ -156,9 +156,3 @@ def _state_values(compiled: CompiledInit, values: Sequence[Any]) -> list[Any]:
     left = iter(values)
     pairs = [(o, v) for o in compiled.program.outputs for v in [next(left) for _ in o.atoms]]
     return [v for o, v in pairs if o.state is not None and v is not None]
-
-
-def _numerics_notes(compiled: CompiledInit) -> tuple[str, ...]:
-    if compiled.plan.numerics == "fused":
-        return ("numerics='fused': XLA fuses over operation boundaries, so the last bit can differ from brainstate's",)
-    return ()

@@ -58,6 +58,6 @@ class Receipt:
         return json.dumps({"version": 1, **asdict(self)}, sort_keys=True)
 
     def __str__(self) -> str:
-        from shardinit.report.text import receipt_text
+        from shardinit.execute.text import receipt_text
 
         return receipt_text(self)

@@ -108,7 +108,7 @@ class InitPlan:
         return json.dumps({"version": 1, **asdict(self)}, sort_keys=True)
 
     def __str__(self) -> str:
-        from shardinit.report.text import plan_text
+        from shardinit.plan.text import plan_text
 
         return plan_text(self)
 

@@ -1,0 +1,93 @@
+"""Targets of the command line: ``package.module:factory`` or ``path/file.py:factory``."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from shardinit.errors import TargetError
+
+
+class TargetFailedError(Exception):
+    """The user's own code raised; the original is the cause."""
+
+
+def load_factory(target: str) -> Callable[..., Any]:
+    """Import what a target names.
+
+    Raises
+    ------
+    TargetError
+        If the text, the file, the module or the factory in it is not right.
+    TargetFailedError
+        If importing it raises.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        raise TargetError(f"TARGET {target!r} has no factory. Write path/file.py:factory or package.module:factory.")
+    module = _from_file(place) if place.endswith(".py") or os.sep in place else _from_module(place)
+    factory = getattr(module, name, None)
+    if factory is None:
+        names = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
+        raise TargetError(f"{place} has no {name!r}. It defines: {', '.join(sorted(names)) or 'nothing that can be called'}.")
+    if not callable(factory):
+        raise TargetError(f"{target} is a {type(factory).__name__}, not a function that returns a module.")
+    return factory
+
+
+def build_module(target: str) -> Any:
+    """Call a target's factory.
+
+    Raises
+    ------
+    TargetError
+        If it returns something without ``init_all_states``.
+    TargetFailedError
+        If it raises.
+    """
+    factory = load_factory(target)
+    try:
+        module = factory()
+    except Exception as error:
+        raise TargetFailedError(f"{target} raised while it built the module") from error
+    if not callable(getattr(module, "init_all_states", None)):
+        raise TargetError(
+            f"{target} returned a {type(module).__name__} without init_all_states. Return a brainstate.nn.Module."
+        )
+    return module
+
+
+def _from_file(path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise TargetError(f"no file {path} (looked in {os.getcwd()}).")
+    name = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path} is not a Python file. Write path/file.py:factory.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise TargetFailedError(f"{path} raised while it was imported") from error
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    except Exception as error:
+        raise TargetFailedError(f"{name} raised while it was imported") from error
+    if found is None:
+        raise TargetError(f"no module {name!r} on the path. For a file write path/file.py:factory.")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise TargetFailedError(f"{name} raised while it was imported") from error

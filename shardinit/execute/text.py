@@ -1,0 +1,31 @@
+"""Receipts and results as text."""
+
+from typing import TYPE_CHECKING
+
+from shardinit.plan.text import plan_table, rendered, size_text
+
+if TYPE_CHECKING:
+    from shardinit.execute.executor import InitResult
+    from shardinit.execute.receipt import Receipt
+
+
+def receipt_text(receipt: "Receipt") -> str:
+    """What happened, in a few lines."""
+    measured = receipt.measured_bytes
+    held = sorted(set(measured.values()))
+    span = " to ".join(dict.fromkeys(size_text(b) for b in (held[0], held[-1]))) if held else "0 B"
+    equal = "equal to the plan" if held == [receipt.planned_bytes] else f"planned {size_text(receipt.planned_bytes)}"
+    strategies = ", ".join(f"{count} {name}" for name, count in receipt.strategies.items())
+    lines = [
+        f"{receipt.states} states ({receipt.arrays} arrays) x {receipt.axis_size} lanes in {receipt.seconds:.2f} s: "
+        f"discover {receipt.discover_seconds:.2f}, plan {receipt.plan_seconds:.2f}, "
+        f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
+        f"{receipt.programs} unique programs ({strategies}, and the keys), {receipt.cached_programs} of them compiled before",
+        f"{span} on each of {len(measured)} devices, {equal}; numerics={receipt.numerics}",
+    ]
+    return "\n".join(lines + [f"note: {note}" for note in receipt.notes])
+
+
+def result_text(result: "InitResult") -> str:
+    """A short table of the groups, and the receipt."""
+    return f"{rendered(plan_table(result.plan))}\n{receipt_text(result.receipt)}"

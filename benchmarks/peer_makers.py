@@ -4,6 +4,7 @@ A maker gets a work and a mesh, and returns ``prepare``; each ``prepare()`` buil
 outside of the clock and returns the call that is timed, which returns ``Made``.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -271,15 +272,30 @@ def equinox(work: Work, mesh: Mesh) -> Prepare:
     return _with_new_key(create)
 
 
-def bare(work: Work, mesh: Mesh) -> Prepare:
-    """As many bytes as the work makes, from one compiled sharded draw: what computing alone costs."""
+def _bytes_of(work: Work) -> int:
     import shardinit as package
 
-    leaves = [leaf for spec in package.discover(work.build()).specs for leaf in spec.leaves]
-    lane_bytes = sum(leaf.lane_bytes for leaf in leaves)
+    return work.lanes * sum(leaf.lane_bytes for spec in package.discover(work.build()).specs for leaf in spec.leaves)
+
+
+def bare(work: Work, mesh: Mesh) -> Prepare:
+    """As many bytes as the work makes, from one compiled sharded draw: what computing alone costs."""
+    shape = (work.lanes, _bytes_of(work) // work.lanes // 4)
     sharding = NamedSharding(mesh, Lanes)
-    shape = (work.lanes, lane_bytes // 4)
     return _with_new_key(jax.jit(lambda key: jax.random.normal(key, shape), out_shardings=sharding))
+
+
+def bare_pieces(work: Work, mesh: Mesh) -> Prepare:
+    """The same bytes from one compiled draw of a w1[128, 512] per lane, dispatched again and again.
+
+    A stricter limit than ``bare``, whose temporaries are too large for the caches.
+    """
+    shape = (work.lanes, 128, 512)
+    calls = max(1, round(_bytes_of(work) / 4 / math.prod(shape)))
+    sharding = NamedSharding(mesh, Lanes)
+    draw = jax.jit(lambda key: jax.random.normal(key, shape), out_shardings=sharding)
+    split = jax.jit(lambda key: tuple(jax.random.split(key, calls)))
+    return _with_new_key(lambda key: [draw(k) for k in split(key)])
 
 
 MAKERS = {
@@ -293,6 +309,7 @@ MAKERS = {
         nnx,
         equinox,
         bare,
+        bare_pieces,
         shardinit_vmap,
         upstream_vmap,
     )

@@ -26,12 +26,12 @@ from rich.console import Console
 HERE = Path(__file__).resolve().parent
 DEVICES = 8
 WORKS = "w1:12,w1:24,w1:96,w1:384,rnn,ei"
-PEERS = "shardinit,upstream,upstream_pmap,one_program,one_program_brainstate,nnx,equinox,bare"
+PEERS = "shardinit,upstream,upstream_pmap,one_program,one_program_brainstate,nnx,equinox,bare,bare_pieces"
 ONE_DEVICE_PEERS = ("shardinit_vmap", "upstream_vmap")
 SCALE = "240,1200,4000"
 PACKAGES = ("shardinit", "jax", "jaxlib", "brainstate", "brainpy", "flax", "equinox", "numpy")
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,11 @@ class Job:
 def jobs_of(sections: list[str], works: list[str], peers: list[str], scale: list[str]) -> list[list[Job]]:
     """Groups of jobs that take turns."""
     groups = []
+    split = [(name, chosen.split("+") if chosen else peers) for name, _, chosen in (w.partition("=") for w in works)]
     if "mesh" in sections:
-        groups += [[Job("mesh", work, peer) for peer in peers] for work in works]
+        groups += [[Job("mesh", name, peer) for peer in chosen] for name, chosen in split]
     if "one" in sections:
-        groups += [[Job("one", work, peer) for peer in ONE_DEVICE_PEERS] for work in works]
+        groups += [[Job("one", name, peer) for peer in ONE_DEVICE_PEERS] for name, _ in split]
     if "scale" in sections:
         groups.append([Job("scale", f"w1:{layers}", "scale") for layers in scale])
     return groups
@@ -124,7 +125,8 @@ def measure(report: Report, groups: list[list[Job]], save) -> None:
 def _line(run: Run) -> str:
     found = {k: f"{v:.3f}" for k, v in run.found.items() if k in ("cold_seconds", "warm_seconds", "discover_seconds")}
     what = " ".join(f"{k}={v}" for k, v in found.items()) or (run.error.strip().splitlines() or [""])[-1]
-    return f"round {run.round} {run.section:5} {run.work:8} {run.peer:22} {what if run.status != 'failed' else 'failed: ' + what}"
+    outcome = f"failed: {what}" if run.status == "failed" else what
+    return f"round {run.round} {run.section:5} {run.work:8} {run.peer:22} {outcome}"
 
 
 def describe_machine() -> dict[str, str]:
@@ -161,7 +163,10 @@ def describe_commit() -> str:
 
 
 def main(
-    works: Annotated[str, typer.Option(help="Works, separated by commas: w1:L, rnn, ei.")] = WORKS,
+    works: Annotated[
+        str,
+        typer.Option(help="Works, separated by commas: w1:L, rnn, ei; w1:384=shardinit+upstream for these peers only."),
+    ] = WORKS,
     peers: Annotated[str, typer.Option(help="Peers of the section `mesh`.")] = PEERS,
     sections: Annotated[str, typer.Option(help="Sections: mesh, one, scale.")] = "mesh,one,scale",
     scale: Annotated[str, typer.Option(help="Numbers of blocks for the section `scale`.")] = SCALE,

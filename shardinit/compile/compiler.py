@@ -108,6 +108,8 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     started = time.perf_counter()
     layout = Layout(mesh, plan.lanes_axis, plan.axis_size, program.axis_name, plan.numerics == "exact")
     ends, placements = _ends(program, plan)
+    if not any(p.strategy in ("shard_map", "gspmd") for p in placements.values()):
+        layout = layout.unsplit()
     leaves = sum(len(o.atoms) for o in program.outputs)
     inside = slice_of(atom for _, atom in ends)
     checks = []
@@ -154,7 +156,7 @@ def _stays_as_it_is(atom: Atom, out_axis: int | None, plan: InitPlan) -> bool:
 
 
 def _predicate_placement(predicate: Atom, layout: Layout) -> Placement:
-    if isinstance(predicate, Variable) and predicate.on_axis:
+    if predicate.on_axis:
         return _handed_on(predicate, layout)
     return Placement(None, (), "local")
 
@@ -163,7 +165,7 @@ def _handed_on(atom: Atom, layout: Layout) -> Placement:
     """Placement of a value between pieces: lanes first, split as the lanes are."""
     plain = (None,) * len(atom.aval.shape)
     strategy = "shard_map" if layout.lanes_axis else "vmap"
-    if isinstance(atom, Variable) and atom.by_lane:
+    if atom.by_lane:
         return Placement(0, (layout.lanes_axis, *plain), strategy)
     return Placement(None, plain, strategy)
 

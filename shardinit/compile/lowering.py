@@ -233,16 +233,7 @@ def literal_slots(program: UniqueProgram) -> dict[str, list[int]]:
 
 
 def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, strategy: str):
-    lanes_here = layout.axis_size // (layout.shards if strategy == "shard_map" else 1)
-    names = {"axis_name": layout.axis_name} if strategy != "shard_map" and uses(program, COLLECTIVES) else {}
-    lane = lane_function(program, layout.exact)
-    mapped = lane if strategy == "local" else jax.vmap(
-        lane,
-        in_axes=(None, 0, None, None, [0 if by_lane else None for _, by_lane in program.shared]),
-        out_axes=[p.out_axis for _, _, p in program.outputs],
-        axis_size=lanes_here,
-        **names,
-    )
+    mapped = _mapped(program, layout, strategy)
 
     def call(key_tables, counter, rows, literals, constants, shared):
         row = lax.dynamic_index_in_dim(rows, counter, keepdims=False)
@@ -258,6 +249,35 @@ def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, st
         return counter + 1, outputs
 
     return call
+
+
+def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
+    """Map one lane over the lanes that a device has."""
+    lane = lane_function(program, layout.exact)
+    collective = uses(program, COLLECTIVES)
+    if strategy == "local":
+        return lane
+    if strategy == "shard_map" and collective:
+        return _one_lane_per_device(program, lane)
+    return jax.vmap(
+        lane,
+        in_axes=(None, 0, None, None, [0 if by_lane else None for _, by_lane in program.shared]),
+        out_axes=[p.out_axis for _, _, p in program.outputs],
+        axis_size=layout.axis_size // (layout.shards if strategy == "shard_map" else 1),
+        **({"axis_name": layout.axis_name} if collective else {}),
+    )
+
+
+def _one_lane_per_device(program: UniqueProgram, lane):
+    """Run the one lane of a device unmapped, so that its collectives are those of the mesh axis."""
+
+    def run(zero, keys, literals, constants, shared):
+        own = [v[0] if by_lane else v for v, (_, by_lane) in zip(shared, program.shared, strict=True)]
+        outputs = lane(zero, [k[0] for k in keys], literals, constants, own)
+        axes = [p.out_axis for _, _, p in program.outputs]
+        return [o if axis is None else jnp.expand_dims(o, axis) for o, axis in zip(outputs, axes, strict=True)]
+
+    return run
 
 
 def _keys(program: UniqueProgram, tables: Sequence[KeyTable], key_tables, row):

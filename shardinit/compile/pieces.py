@@ -80,7 +80,7 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list
             # Only pieces that nothing waits for may be tied together: so no two can wait for each other.
             own = {groups.union(own) if tied <= LARGEST_UNION and handing_on.isdisjoint(own) else hand_on(equation)}
         if alone:
-            read_alone.update(a for a in equation.inputs if isinstance(a, Variable) and a.on_axis)
+            read_alone.update(a for a in equation.inputs if a.on_axis)
         for atom in equation.inputs:
             if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
                 users.setdefault(atom.equation.serial, set()).update(own)

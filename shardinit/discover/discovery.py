@@ -135,11 +135,11 @@ def trace_init(
             check_axis(output.spec)
             _check_shared(output)
         random_inputs = tuple(RandomInput(s, t.atom) for s, t in keys.items())
-        notes = _notes(trace, outputs, random_inputs, numpy_before)
-    except BaseException:
-        np.random.set_state(numpy_before)
-        raise
+        numpy_after = np.random.get_state()
+        moved = not _same_numpy_state(numpy_before, numpy_after)
+        notes = _notes(trace, outputs, random_inputs, moved)
     finally:
+        np.random.set_state(numpy_before)
         for state, original in zip(stack.states, stack.original_state_values, strict=True):
             state._value = original
             state._been_writen = was_written[state]
@@ -156,13 +156,15 @@ def trace_init(
         module=root,
         snapshot=snapshot,
         changes=tuple(changes),
+        numpy_state=numpy_after if moved else None,
     )
 
 
 def _key_aval(value: Any) -> Any:
     """Abstract key of a RandomState, also of one that still holds its raw uint32[2] seed."""
     if isinstance(value, np.ndarray):
-        return jax.eval_shape(jax.random.wrap_key_data, jax.ShapeDtypeStruct(value.shape, value.dtype))
+        key = jax.eval_shape(jax.random.wrap_key_data, jax.ShapeDtypeStruct(value.shape, value.dtype))
+        return jax.core.ShapedArray(key.shape, key.dtype)
     return jax.typeof(value)
 
 
@@ -188,7 +190,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     spec = StateSpec(
         path=tuple(map(str, path)),
         state_class=type(state).__name__,
-        leaves=tuple(leaf_spec(a.aval, isinstance(a, Variable) and a.by_lane) for a in atoms),
+        leaves=tuple(leaf_spec(a.aval, a.by_lane) for a in atoms),
         out_axis=filters.axis_of(path, state),
         tags=tuple(sorted(state.tag or ())),
         kind=kind,
@@ -210,7 +212,7 @@ def _attribute_outputs(changes, trace: LaneTrace) -> list[Output]:
             for tracer in (t for v in values for t in find_leaves(v, is_traced)):
                 if id(tracer.atom) not in found:
                     path = tuple(map(str, change.path if name is None else (*change.path, name)))
-                    by_lane = isinstance(tracer.atom, Variable) and tracer.atom.by_lane
+                    by_lane = tracer.atom.by_lane
                     spec = StateSpec(
                         path, "array", (leaf_spec(tracer.aval, by_lane),), 0 if by_lane else None, (), "attribute"
                     )
@@ -227,7 +229,7 @@ def _check_shared(output: Output) -> None:
         )
 
 
-def _notes(trace: LaneTrace, outputs, random_inputs, numpy_before) -> tuple[str, ...]:
+def _notes(trace: LaneTrace, outputs, random_inputs, numpy_moved: bool) -> tuple[str, ...]:
     notes = [
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
         for line, size in trace.concretized.items()
@@ -235,7 +237,7 @@ def _notes(trace: LaneTrace, outputs, random_inputs, numpy_before) -> tuple[str,
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
         notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")
-    if not _same_numpy_state(numpy_before, np.random.get_state()):
+    if numpy_moved:
         notes.append("init drew from NumPy's global generator: those numbers are the same on every lane")
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:

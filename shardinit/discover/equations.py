@@ -43,20 +43,32 @@ class Variable:
         self.random = random
 
 
-@dataclass(slots=True, eq=False)
-class Literal:
+class _Outside:
+    """A value from outside the trace: the same on every lane."""
+
+    __slots__ = ("aval", "value")
+    by_lane = on_axis = False
+
+    def __init__(self, value, aval):
+        self.value = value
+        self.aval = aval
+
+    @property
+    def random(self) -> bool:
+        """Whether it is a PRNG key, so that what is drawn from it is random."""
+        return is_key(self.aval)
+
+
+class Literal(_Outside):
     """A scalar known during the trace."""
 
-    value: Any
-    aval: Any
+    __slots__ = ()
 
 
-@dataclass(slots=True, eq=False)
-class Constant:
+class Constant(_Outside):
     """An array that existed before the trace: closed over, read from a state, or from NumPy."""
 
-    value: Any
-    aval: Any
+    __slots__ = ()
 
 
 Atom = Variable | Literal | Constant

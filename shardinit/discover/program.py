@@ -65,6 +65,8 @@ class LaneProgram:
         Name of the mapped axis for collectives, if any.
     module, snapshot, changes
         The module, its contents before init, and what init changed in them.
+    numpy_state
+        Where init left NumPy's global generator, if it moved it.
     """
 
     outputs: tuple[Output, ...]
@@ -78,6 +80,7 @@ class LaneProgram:
     module: Any = None
     snapshot: Snapshot | None = None
     changes: tuple[Change, ...] = ()
+    numpy_state: Any = None
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from shardinit.discover.equations import Atom, Equation, Variable, as_atom, evaluate, is_key, primitive_names
+from shardinit.discover.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names
 from shardinit.errors import ConcreteValueError
 from shardinit.private_jax import Trace, Tracer, set_current_trace
 
@@ -142,11 +142,11 @@ class LaneTrace(Trace):
         if not primitive.multiple_results:
             avals = [avals]
         collective = primitive.name in COLLECTIVES
-        on_axis = collective or any(type(a) is Variable and a.on_axis for a in inputs)
+        on_axis = collective or any(a.on_axis for a in inputs)
         by_lane = primitive.name in LANE_COLLECTIVES or (
-            any(type(a) is Variable and a.by_lane for a in inputs) and primitive.name not in UNIFORM_COLLECTIVES
+            any(a.by_lane for a in inputs) and primitive.name not in UNIFORM_COLLECTIVES
         )
-        random = any(a.random if type(a) is Variable else is_key(a.aval) for a in inputs) or draws(primitive, params)
+        random = any(a.random for a in inputs) or draws(primitive, params)
         self.serial += 1
         equation = Equation(primitive, params, inputs, [], effects, self.serial)
         equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]

@@ -149,7 +149,7 @@ def _put(value: Any, layout: Layout) -> Any:
 def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Sequence[jax.Array]) -> None:
     """Run the effect of a check where its predicate asks for it."""
     axis_size = compiled.plan.axis_size
-    by_lane = any(isinstance(a, Variable) and a.on_axis for a in check.equation.inputs)
+    by_lane = any(a.on_axis for a in check.equation.inputs)
     if predicate is not None:
         branches = _local_values(predicate)
         acting = np.flatnonzero(np.isin(branches, sorted(check.branches)))

@@ -35,6 +35,8 @@ def write_back(program: LaneProgram, values: Sequence[Any], keys: Sequence[jax.A
             _apply(change, arrays, again)
         for random_input, key in zip(program.random_inputs, keys, strict=True):
             random_input.state.value = key
+        if program.numpy_state is not None and not again:
+            np.random.set_state(program.numpy_state)
     except BaseException:
         for state, value, been_written in before:
             state._value, state._been_writen = value, been_written

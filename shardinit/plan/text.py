@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 MOST_LANES_DRAWN = 256
+LONGEST_KEY = 24
 
 
 def size_text(size: float) -> str:
@@ -46,7 +47,7 @@ def plan_table(plan: "InitPlan") -> Table:
     ordered = sorted(rows.items(), key=lambda item: -item[1][0].bytes_per_device * item[1][1])
     for (name, state_class, shape, axis, strategy, leaves), (state, count) in ordered[:MOST_ROWS]:
         specs = list(dict.fromkeys(spec_text(leaf.partition_spec) for leaf in leaves))
-        label = f"{name} ×{count}" if count > 1 else state.spec.name
+        label = f"{name} ×{count}" if count > 1 else _name(state.spec.path)
         size = size_text(state.bytes_per_device * count)
         table.add_row(label, state_class, shape, str(axis), strategy, ", ".join(specs) or "-", size)
     if len(ordered) > MOST_ROWS:
@@ -57,7 +58,13 @@ def plan_table(plan: "InitPlan") -> Table:
 
 
 def _family(path: tuple[str, ...]) -> str:
-    return ".".join("*" if part.isdigit() else part for part in path) or "(not held by the module)"
+    return _name(tuple("*" if part.isdigit() else part for part in path))
+
+
+def _name(path: tuple[str, ...]) -> str:
+    """The path as text, long keys of dictionaries cut in the middle."""
+    short = [p if len(p) <= LONGEST_KEY else f"{p[: LONGEST_KEY // 2]}…{p[-LONGEST_KEY // 3 :]}" for p in path]
+    return ".".join(short) or "(not held by the module)"
 
 
 def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:

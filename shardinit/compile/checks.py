@@ -39,7 +39,8 @@ def find_checks(effectful: Iterable[Equation], in_pieces: Sequence[Equation]) ->
             continue
         if equation.primitive.name == "cond":
             branches = equation.params["branches"]
-            acting = frozenset(i for i, branch in enumerate(branches) if branch.effects)
+            # A cond gives every branch the effects of all, so look at what each one really does.
+            acting = frozenset(i for i, b in enumerate(branches) if any(e.effects for e in b.jaxpr.eqns))
             checks.append(Check(equation, equation.inputs[0], acting))
         else:
             checks.append(Check(equation, None))

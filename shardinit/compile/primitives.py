@@ -2,7 +2,7 @@
 
 import jax
 
-from shardinit.discover.equations import Equation, primitive_names
+from shardinit.discover.equations import Equation, jaxprs_of, primitive_names
 
 # These move data and round nothing.
 MOVES = frozenset(
@@ -31,6 +31,14 @@ def contains(equation: Equation, names: frozenset[str]) -> bool:
 
 def accumulates(equation: Equation) -> bool:
     """Whether an equation adds up floating-point numbers that differ by lane."""
-    return contains(equation, ACCUMULATING) and any(
+    return _adds_up(equation.primitive, equation.params) and any(
         v.on_axis and jax.numpy.issubdtype(v.aval.dtype, jax.numpy.inexact) for v in equation.outputs
     )
+
+
+def _adds_up(primitive, params) -> bool:
+    if ACCUMULATING.isdisjoint(primitive_names(primitive, params)):
+        return False
+    if params.get("name") == "diagonal":  # jnp.diagonal sums under a mask that leaves one number
+        return False
+    return primitive.name in ACCUMULATING or any(_adds_up(e.primitive, e.params) for j in jaxprs_of(params) for e in j.eqns)

@@ -142,12 +142,13 @@ _names_inside: "weakref.WeakKeyDictionary[Any, frozenset[str]]" = weakref.WeakKe
 
 def primitive_names(primitive: Primitive, params: dict[str, Any]) -> frozenset[str]:
     """Names of a primitive and of all primitives in the jaxprs among its parameters, however deep."""
-    names = frozenset({primitive.name})
-    for param in params.values():
-        for value in param if isinstance(param, (tuple, list)) else (param,):
-            if hasattr(value, "eqns"):
-                names |= _names_in(getattr(value, "jaxpr", value))
-    return names
+    return frozenset({primitive.name}).union(*map(_names_in, jaxprs_of(params)))
+
+
+def jaxprs_of(params: dict[str, Any]) -> list[Any]:
+    """Every jaxpr among an equation's parameters (closed ones opened)."""
+    values = [v for p in params.values() for v in (p if isinstance(p, (tuple, list)) else (p,))]
+    return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "eqns")]
 
 
 def _names_in(jaxpr) -> frozenset[str]:

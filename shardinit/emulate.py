@@ -37,7 +37,7 @@ def emulate_cpu(n: int) -> None:
         raise ArgumentError(f"n={n} devices cannot be emulated. Pass at least 1.")
     if backends_are_initialized():
         raise BackendStartedError(
-            f"cannot emulate n={n} CPU devices: JAX's backend has already started, with {jax.device_count()} device(s). "
+            f"cannot emulate n={n} CPU devices: the backend has already started, with {jax.device_count()} device(s). "
             "Call shardinit.emulate_cpu before the first array, jax.devices() or random key."
         )
     os.environ["PJRT_NPROC"] = str(max(n + 1, os.cpu_count() or 1, int(os.environ.get("PJRT_NPROC", 0))))

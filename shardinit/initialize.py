@@ -160,7 +160,12 @@ def pmap2_new_states(
     name = "lanes" if axis_name is None else axis_name
     mesh = Mesh(np.array(devices), (name,), axis_types=(AxisType.Auto,))
     program = discover(
-        module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, axis_name=axis_name, axis_size=axis_size
+        module,
+        init_kwargs,
+        state_tag=state_tag,
+        state_out_axes=state_out_axes,
+        axis_name=axis_name,
+        axis_size=axis_size,
     )
     planned = plan(
         program, Topology.from_mesh(mesh), axis_size=axis_size, strategy="pmap", numerics=numerics, lanes_axis=name
@@ -248,16 +253,25 @@ def make_mesh(planned: InitPlan) -> Mesh | None:
     return Mesh(devices, tuple(n for n, _ in planned.mesh_axes), axis_types=(AxisType.Auto,) * len(shape))
 
 
-def _compile_and_execute(program: LaneProgram, planned: InitPlan, mesh: Mesh | None, seconds: float, progress) -> InitResult:
+def _compile_and_execute(
+    program: LaneProgram, planned: InitPlan, mesh: Mesh | None, seconds: float, progress
+) -> InitResult:
     # Inside, the mesh is named by the shardings alone, with axes that shard_map and GSPMD can both use.
-    inner = None if mesh is None else Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+    inner = (
+        None if mesh is None else Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+    )
     with _no_ambient_mesh():
         return execute(compile(program, planned, inner), mesh=mesh, progress=progress, plan_seconds=seconds)
 
 
 def _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name, axis_name=None) -> StatesByAxis:
     program = discover(
-        module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, axis_name=axis_name, axis_size=axis_size
+        module,
+        init_kwargs,
+        state_tag=state_tag,
+        state_out_axes=state_out_axes,
+        axis_name=axis_name,
+        axis_size=axis_size,
     )
     run_inline(program, axis_size, spmd_axis_name)
     return states_by_axis(program)
@@ -312,6 +326,6 @@ def _check_divides(axis_size: int, shards: int, name: Any) -> None:
         below = axis_size // shards * shards
         sizes = " or ".join(f"axis_size={s}" for s in (below, below + shards) if s)
         raise PlanError(
-            f"cannot shard the lanes over the mesh axis {name!r}: axis_size={axis_size}, axis {name!r}={shards}. Use {sizes}."
+            f"cannot shard the lanes over the mesh axis {name!r}: axis_size={axis_size}, axis {name!r}={shards}. "
+            f"Use {sizes}."
         )
-

@@ -2,7 +2,8 @@
 
 Checked against jax 0.10.0 to 0.10.2. ``tests/test_private_names.py`` fails when one of them moves.
 
-- ``Trace``, ``Tracer``, ``set_current_trace``, ``trace_ctx``, ``eval_trace``: a trace of our own (``discover/trace.py``).
+- ``Trace``, ``Tracer``, ``set_current_trace``, ``trace_ctx``, ``eval_trace``: a trace of our own
+  (``discover/trace.py``).
 - ``extend_axis_env_nd``: names a mapped axis during the trace, for collectives.
 - ``get_concrete_mesh``, ``thread_resources``: the ambient mesh, set by either of JAX's two ways.
 - ``backends_are_initialized``: whether device settings still have an effect.

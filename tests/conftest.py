@@ -19,7 +19,9 @@ def seeded():
 
 def mesh_of(*shape, names=("lanes", "model")):
     count = int(np.prod(shape))
-    return Mesh(np.array(jax.devices()[:count]).reshape(shape), names[: len(shape)], axis_types=(AxisType.Auto,) * len(shape))
+    return Mesh(
+        np.array(jax.devices()[:count]).reshape(shape), names[: len(shape)], axis_types=(AxisType.Auto,) * len(shape)
+    )
 
 
 @pytest.fixture(params=[(1,), (2,), (4,), (8,), (4, 2), (2, 4), (1, 8), (8, 1)], ids=lambda s: "x".join(map(str, s)))

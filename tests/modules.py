@@ -108,4 +108,6 @@ class Normalized(brainstate.nn.Module):
         self.sorted = ParamState(jnp.sort(brainstate.random.normal(size=(50,))) * 2.0)
         a = brainstate.random.normal(size=(12, 12))
         self.cholesky = ParamState(jnp.linalg.cholesky(a @ a.T + 12.0 * jnp.eye(12)))
-        self.scanned = ParamState(jax.lax.scan(lambda c, x: (c * 0.9 + x, c), 0.0, brainstate.random.normal(size=(40,)))[1])
+        self.scanned = ParamState(
+            jax.lax.scan(lambda c, x: (c * 0.9 + x, c), 0.0, brainstate.random.normal(size=(40,)))[1]
+        )

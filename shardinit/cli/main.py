@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from shardinit.errors import ShardInitError, TargetError
+from shardinit.errors import ShardInitError
 
 USAGE, REFUSED, FAILED = 2, 3, 4
 
@@ -42,9 +42,13 @@ class NumericsName(enum.StrEnum):
     fused = "fused"
 
 
-Target = Annotated[str, typer.Argument(help="path/file.py:factory or package.module:factory; the factory returns a module.")]
+Target = Annotated[
+    str, typer.Argument(help="path/file.py:factory or package.module:factory; the factory returns a module.")
+]
 AxisSize = Annotated[int, typer.Option(help="Number of lanes of the ensemble.", min=1)]
-Devices = Annotated[int | None, typer.Option(help="Emulate that many CPU devices. Default: the devices of this machine.", min=1)]
+Devices = Annotated[
+    int | None, typer.Option(help="Emulate that many CPU devices. Default: the devices of this machine.", min=1)
+]
 Kwargs = Annotated[str, typer.Option(help="Keyword arguments of init_all_states, as a JSON object.")]
 Seed = Annotated[int, typer.Option(help="Seed of brainstate's random state.")]
 Strategy = Annotated[StrategyName, typer.Option(help="How the lanes are spread.")]
@@ -67,9 +71,9 @@ def run(
     program, planned = _plan(target, axis_size, devices, kwargs, seed, strategy, numerics)
     if not as_json:
         _show_plan(planned)
-    from shardinit.initialize import make_mesh
     from shardinit.compile.compiler import compile
     from shardinit.execute.executor import execute
+    from shardinit.initialize import make_mesh
     from shardinit.report.progress import progress_bar
 
     try:
@@ -84,7 +88,7 @@ def run(
         from shardinit.plan.text import mesh_picture
 
         print(f"\n{result.receipt}\n")
-        print(mesh_picture(planned, [str(d) for d in result.mesh.devices.flat]))
+        print(mesh_picture(planned, [str(d) for d in mesh.devices.flat] if mesh else None))
 
 
 @app.command()
@@ -179,4 +183,5 @@ def _user_traceback(error: BaseException) -> list[str]:
     return lines + traceback.format_exception_only(error)
 
 
-__all__ = ["TargetError", "app", "main"]
+if __name__ == "__main__":
+    main()

@@ -31,8 +31,12 @@ def load_factory(target: str) -> Callable[..., Any]:
     module = _from_file(place) if place.endswith(".py") or os.sep in place else _from_module(place)
     factory = getattr(module, name, None)
     if factory is None:
-        names = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
-        raise TargetError(f"{place} has no {name!r}. It defines: {', '.join(sorted(names)) or 'nothing that can be called'}.")
+        names = [
+            n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
+        ]
+        raise TargetError(
+            f"{place} has no {name!r}. It defines: {', '.join(sorted(names)) or 'nothing that can be called'}."
+        )
     if not callable(factory):
         raise TargetError(f"{target} is a {type(factory).__name__}, not a function that returns a module.")
     return factory

@@ -1,0 +1,1 @@
+"""The initialization compiler: from a lane program and a plan to compiled pieces."""

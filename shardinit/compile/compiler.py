@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +23,8 @@ from shardinit.discover.program import LaneProgram, listed
 from shardinit.plan.planner import InitPlan
 
 CACHED_EXECUTABLES = 1024
+
+SETTINGS = ("enable_x64", "threefry_partitionable", "default_matmul_precision", "default_device", "debug_nans")
 
 # A piece runs a few times only, so LLVM's later passes cost more than they give: a third of the compile
 # time, for the same bits (they do not touch rounding) and the same run time of a draw.
@@ -116,11 +119,11 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         layout = layout.unsplit()
     leaves = sum(len(o.atoms) for o in program.outputs)
     inside = slice_of(atom for _, atom in ends)
-    checks = []
+    checks: list[tuple[Check, int | None]] = []
     for check in find_checks(program.effects, inside):
-        index = None if check.predicate is None else leaves + len(checks)
-        checks.append((check, index))
-        if index is not None:
+        index = leaves + len(checks)
+        checks.append((check, None if check.predicate is None else index))
+        if check.predicate is not None:
             ends.append((index, check.predicate))
             placements[index] = _predicate_placement(check.predicate, layout)
     equations = slice_of(atom for _, atom in ends)
@@ -133,7 +136,16 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     programs = tuple(compiler.submit(u) for u in sorted(unique, key=_output_bytes, reverse=True))
     seconds = time.perf_counter() - started
     return CompiledInit(
-        program, plan, mesh, tables, compiler.keys, programs, tuple(checks), leaves, seconds, compiler.cached,
+        program,
+        plan,
+        mesh,
+        tables,
+        compiler.keys,
+        programs,
+        tuple(checks),
+        leaves,
+        seconds,
+        compiler.cached,
         _numerics_notes(program, plan, equations),
     )
 
@@ -215,7 +227,7 @@ class _Compiler:
                 shape = table_shape(self.tables[table], layout)
                 key = ("keys", self.tables[table].kinds, len(self.tables[table].roots), shape, self.tables[table].dtype)
                 self.keys[table, layout] = self._compiled(
-                    (key, layout), lambda t=table: lower_keys(self.tables[t], layout)
+                    (key, layout), partial(lower_keys, self.tables[table], layout)
                 )
         shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
         executable = self._compiled(
@@ -250,11 +262,4 @@ _executables: OrderedDict[Any, Future] = OrderedDict()
 
 def _configuration() -> tuple[Any, ...]:
     """JAX settings that change what the same equations compile to."""
-    config = jax.config
-    return (
-        config.jax_enable_x64,
-        config.jax_threefry_partitionable,
-        config.jax_default_matmul_precision,
-        config.jax_default_device,
-        config.jax_debug_nans,
-    )
+    return tuple(getattr(jax.config, f"jax_{name}") for name in SETTINGS)

@@ -97,12 +97,12 @@ def key_tables(inputs: Iterable[Variable], equations: Iterable[Equation]) -> lis
         if output is None or not is_key(output.aval) or not output.on_axis:
             continue
         source = equation.inputs[0]
-        table = tables.get(str(output.aval.dtype))
-        if table is None or not isinstance(source, Variable) or source not in table.rows:
+        found = tables.get(str(output.aval.dtype))
+        if found is None or not isinstance(source, Variable) or source not in found.rows:
             continue
-        rows = _rows(table, equation, table.rows[source])
+        rows = _rows(found, equation, found.rows[source])
         if rows is not None:
-            table.rows[output] = rows.reshape(output.aval.shape)
+            found.rows[output] = rows.reshape(output.aval.shape)
     return list(tables.values())
 
 
@@ -138,7 +138,7 @@ def lane_keys(key: jax.Array, lanes: jax.Array, axis_size: int, by_prefix: bool)
 def key_impl(dtype) -> str:
     """Name of the RNG implementation of a key dtype, found without making a key."""
     found: list[str] = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), jax.ShapeDtypeStruct((), dtype))
+    jax.eval_shape(lambda key: found.append(str(jax.random.key_impl(key))), jax.ShapeDtypeStruct((), dtype))
     return found[0]
 
 
@@ -150,7 +150,7 @@ def key_words(dtype) -> int:
 
 def is_prefix_stable(dtype) -> bool:
     """Whether key *i* of a split does not depend on the number of keys."""
-    return str(dtype) == "key<fry>" and bool(jax.config.jax_threefry_partitionable)
+    return str(dtype) == "key<fry>" and bool(jax.config.values["jax_threefry_partitionable"])
 
 
 def fill_table(table: KeyTable, roots: jax.Array, steps: dict[str, jax.Array]) -> jax.Array:
@@ -188,7 +188,11 @@ def fill_table(table: KeyTable, roots: jax.Array, steps: dict[str, jax.Array]) -
 
     def step(filled, xs):
         words = lax.dynamic_index_in_dim(filled, xs["parent"], keepdims=False)
-        made = branches[0](words, xs["data"]) if len(branches) == 1 else lax.switch(xs["kind"], branches, words, xs["data"])
+        made = (
+            branches[0](words, xs["data"])
+            if len(branches) == 1
+            else lax.switch(xs["kind"], branches, words, xs["data"])
+        )
         return lax.dynamic_update_slice_in_dim(filled, made, xs["first"], axis=0), None
 
     filled = jnp.zeros((table.size + width - 1, *roots.shape[1:]), roots.dtype)

@@ -18,6 +18,7 @@ from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.discover.equations import is_key
 from shardinit.discover.trace import COLLECTIVES
 
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How lanes lie on devices; ``mesh`` None is the default device.
@@ -45,7 +46,7 @@ class Layout:
     @property
     def shards(self) -> int:
         """Into how many parts the lanes are split."""
-        return self.mesh.shape[self.lanes_axis] if self.lanes_axis else 1
+        return self.mesh.shape[self.lanes_axis] if self.mesh is not None and self.lanes_axis else 1
 
     @property
     def replicated(self) -> NamedSharding | None:
@@ -86,10 +87,14 @@ def lower_keys(table: KeyTable, layout: Layout):
         return fill_table(table, jnp.stack([jax.random.key_data(k) for k in keys]), steps)
 
     words = key_words(table.dtype)
-    steps = {name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=layout.replicated) for name, a in table.steps().items()}
+    steps = {
+        name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=layout.replicated) for name, a in table.steps().items()
+    }
     roots = [jax.ShapeDtypeStruct((words,), jnp.uint32, sharding=layout.replicated)] * len(table.roots)
     if layout.mesh is not None:
-        derive = jax.shard_map(derive, mesh=layout.mesh, in_specs=P(), out_specs=P(*table_spec(layout)), check_vma=False)
+        derive = jax.shard_map(
+            derive, mesh=layout.mesh, in_specs=P(), out_specs=P(*table_spec(layout)), check_vma=False
+        )
     return _named(derive, "shardinit_keys").lower(roots, steps)
 
 
@@ -298,7 +303,7 @@ def _keys(program: UniqueProgram, tables: Sequence[KeyTable], key_tables, row):
 def _own_shard(value, placement: Placement, layout: Layout):
     """Cut out this device's part along the mesh axes that do not split the lanes."""
     for axis, name in enumerate(placement.partition_spec):
-        if name is not None and name != layout.lanes_axis:
+        if name is not None and name != layout.lanes_axis and layout.mesh is not None:
             size = value.shape[axis] // layout.mesh.shape[name]
             value = lax.dynamic_slice_in_dim(value, lax.axis_index(name) * size, size, axis)
     return value

@@ -62,7 +62,7 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list
     sizes = _cheap_sizes(slices, keys)
     handed_on: dict[Variable, int] = {}
     handing_on: set[int] = set()
-    read_alone: set[Variable] = set()
+    read_alone: set[Atom] = set()
 
     def hand_on(equation: Equation) -> int:
         group = groups.new(*((None, v) for v in equation.outputs))

@@ -12,7 +12,19 @@ MOVES = frozenset(
 
 # GSPMD gathers the whole array for these: they run one lane at a time, under shard_map.
 UNSPLITTABLE = frozenset(
-    {"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "eig", "svd", "lu", "lu_solve", "triangular_solve"}
+    {
+        "qr",
+        "geqrf",
+        "geqp3",
+        "householder_product",
+        "cholesky",
+        "eigh",
+        "eig",
+        "svd",
+        "lu",
+        "lu_solve",
+        "triangular_solve",
+    }
     | {"fft", "sort", "scan", "while", "cumsum", "cumprod", "cummax", "cummin", "schur", "hessenberg", "tridiagonal"}
 )
 
@@ -41,4 +53,6 @@ def _adds_up(primitive, params) -> bool:
         return False
     if params.get("name") == "diagonal":  # jnp.diagonal sums under a mask that leaves one number
         return False
-    return primitive.name in ACCUMULATING or any(_adds_up(e.primitive, e.params) for j in jaxprs_of(params) for e in j.eqns)
+    return primitive.name in ACCUMULATING or any(
+        _adds_up(e.primitive, e.params) for j in jaxprs_of(params) for e in j.eqns
+    )

@@ -149,7 +149,9 @@ def unique_programs(
         shared = tuple((v.aval, v.by_lane) for v in piece.shared)
         key = number(
             (
-                tuple((e.primitive, canonical_params(e.params), s) for e, s in zip(piece.equations, sources, strict=True)),
+                tuple(
+                    (e.primitive, canonical_params(e.params), s) for e, s in zip(piece.equations, sources, strict=True)
+                ),
                 tuple((s, aval_key(aval), p) for s, aval, p in outputs),
                 tuple(slots.keys),
                 tuple((aval_key(aval), by_lane) for aval, by_lane in shared),
@@ -159,7 +161,14 @@ def unique_programs(
         )
         if key not in programs:
             programs[key] = UniqueProgram(
-                key, piece.equations, sources, tuple(slots.keys), tuple(slots.literals), tuple(slots.constants), shared, outputs
+                key,
+                piece.equations,
+                sources,
+                tuple(slots.keys),
+                tuple(slots.literals),
+                tuple(slots.constants),
+                shared,
+                outputs,
             )
         programs[key].instances.append(slots.instance)
     for program in programs.values():

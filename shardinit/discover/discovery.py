@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from brainstate.random import RandomState
 
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
 from shardinit.discover.equations import Variable, as_atom
-from shardinit.discover.graph import Snapshot, find_leaves, map_contents
+from shardinit.discover.graph import Snapshot, find_leaves
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
@@ -28,7 +28,7 @@ def discover(
     state_tag: str | None = None,
     state_out_axes: Any = None,
     axis_name: Any = None,
-    axis_size: int | None = None,
+    axis_size: int = 1,
 ) -> LaneProgram:
     """Trace ``module.init_all_states(**init_kwargs)`` for one lane, making no array.
 
@@ -99,13 +99,13 @@ def trace_init(
     *,
     state_tag: str | None = None,
     axis_name: Any = None,
-    axis_size: int | None = None,
+    axis_size: int = 1,
 ) -> LaneProgram:
     """Trace any callable that creates states; ``root`` is what it may change."""
     started = time.perf_counter()
     trace = LaneTrace(trace_ctx.trace)
     snapshot = Snapshot(root)
-    stack = StateTraceStack(name="shardinit")
+    stack: StateTraceStack[Any] = StateTraceStack(name="shardinit")
     keys: dict[State, LaneTracer] = {}
     was_written: dict[State, bool] = {}
     numpy_before = np.random.get_state()
@@ -121,7 +121,7 @@ def trace_init(
     level = TRACE_CONTEXT.get_trace_stack_level()
     axis = extend_axis_env_nd([(axis_name, axis_size)]) if axis_name is not None else contextlib.nullcontext()
     try:
-        with catch_new_states(state_tag) as catcher, stack, axis, set_current_trace(trace):
+        with catch_new_states(cast(str, state_tag)) as catcher, stack, axis, set_current_trace(trace):
             init()
             new_states = list(catcher.get_states())
             values = {id(s): s.value for s in new_states}
@@ -134,7 +134,7 @@ def trace_init(
         for output in outputs:
             check_axis(output.spec)
             _check_shared(output)
-        random_inputs = tuple(RandomInput(s, t.atom) for s, t in keys.items())
+        random_inputs = tuple(RandomInput(s, cast(Variable, t.atom)) for s, t in keys.items())
         numpy_after = np.random.get_state()
         moved = not _same_numpy_state(numpy_before, numpy_after)
         notes = _notes(trace, outputs, random_inputs, moved)

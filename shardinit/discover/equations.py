@@ -91,6 +91,7 @@ class Equation:
 
 
 def bind(primitive, params, arguments) -> list[Any]:
+    """Apply a primitive under the current trace; the results as a list."""
     bind_params = primitive.get_bind_params(params)
     values = primitive.bind(*arguments, **bind_params)
     return list(values) if primitive.multiple_results else [values]

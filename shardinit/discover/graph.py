@@ -15,7 +15,9 @@ import jax
 from brainstate import State
 
 # Objects of these packages are values, not parts of a module.
-OPAQUE_PACKAGES = frozenset({"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging", "weakref"})
+OPAQUE_PACKAGES = frozenset(
+    {"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging", "weakref"}
+)
 OPAQUE_TYPES = (type, types.ModuleType, str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType)
 CONTAINERS = (list, dict, set)
 # Values are handled leaf by leaf; the rest says where a state was made, and which hooks watch it.
@@ -95,11 +97,13 @@ def walk(root: Any) -> Iterator[tuple[tuple, Any]]:
         path, value = stack.pop()
         if id(value) in seen or isinstance(value, OPAQUE_TYPES):
             continue
-        if not (is_container(value) or isinstance(value, (tuple, types.FunctionType, types.MethodType, functools.partial))):
+        if not (
+            is_container(value) or isinstance(value, (tuple, types.FunctionType, types.MethodType, functools.partial))
+        ):
             continue
         seen.add(id(value))
         yield path, value
-        stack.extend((path + (name,), child) for name, child in reversed(list(children(value))))
+        stack.extend(((*path, name), child) for name, child in reversed(list(children(value))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,12 @@ def substitute(value: Any, is_leaf: Callable[[Any], bool], replace: Callable[[An
 def find_leaves(value: Any, is_leaf: Callable[[Any], bool]) -> list[Any]:
     """List the leaves that ``substitute`` would replace, in its order."""
     found: list[Any] = []
-    substitute(value, is_leaf, lambda x: found.append(x) or x)
+
+    def note(leaf):
+        found.append(leaf)
+        return leaf
+
+    substitute(value, is_leaf, note)
     return found
 
 
@@ -185,4 +194,3 @@ def map_contents(held: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(held, (list, set)):
         return type(held)(map(change, held))
     return change(held)
-

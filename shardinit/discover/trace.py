@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import sys
+import types
 from typing import Any
 
 import jax
@@ -48,7 +49,7 @@ class LaneTracer(Tracer):
             return None
         callers = _caller_names(3)
         must = callers[0] == "concrete_or_error"
-        integer = self.aval.shape == () and self.aval.dtype.kind in "biu"
+        integer = self.shape == () and self.dtype.kind in "biu"
         if must or (integer and "array" not in callers):
             return self._trace.concrete(self)
         return None
@@ -119,6 +120,7 @@ class LaneTrace(Trace):
         self.values: dict[Variable, Any] = {}
 
     def new_input(self, aval, random_index: int) -> LaneTracer:
+        """Make an input of the program: the lane key of a random state."""
         return LaneTracer(self, Variable(aval, random_index=random_index, by_lane=True, on_axis=True))
 
     def atom(self, value: Any) -> Atom:
@@ -176,7 +178,8 @@ class LaneTrace(Trace):
 
 
 def _caller_names(depth: int) -> list[str]:
-    frame, names = sys._getframe(2), []
+    frame: types.FrameType | None = sys._getframe(2)
+    names: list[str] = []
     while frame is not None and len(names) < depth:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
@@ -184,7 +187,7 @@ def _caller_names(depth: int) -> list[str]:
 
 
 LIBRARIES = tuple(
-    os.path.dirname(importlib.util.find_spec(name).origin) + os.sep
+    os.path.dirname(str(getattr(importlib.util.find_spec(name), "origin", ""))) + os.sep
     for name in ("jax", "numpy", "brainstate", "brainunit", "shardinit")
 )
 
@@ -196,7 +199,7 @@ def is_library(filename: str) -> bool:
 
 def _user_line() -> str:
     """Find the innermost frame outside of the libraries: the user's code, or that of a model library."""
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         if not is_library(frame.f_code.co_filename):
             return f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"

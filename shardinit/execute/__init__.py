@@ -1,0 +1,1 @@
+"""Execution: compiled pieces run, states written back, a receipt."""

@@ -51,7 +51,10 @@ class _Runner:
 
     def __init__(self, compiled: CompiledInit, keys: Sequence[jax.Array], progress: Progress | None):
         self.compiled = compiled
-        self.raw_keys = {r.variable: np.asarray(jax.random.key_data(k)) for r, k in zip(compiled.program.random_inputs, keys, strict=True)}
+        self.raw_keys = {
+            r.variable: np.asarray(jax.random.key_data(k))
+            for r, k in zip(compiled.program.random_inputs, keys, strict=True)
+        }
         self.progress = progress
         self.total = sum(len(p.program.instances) for p in compiled.programs)
         self.done = 0

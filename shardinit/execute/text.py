@@ -20,7 +20,8 @@ def receipt_text(receipt: "Receipt") -> str:
         f"{receipt.states} states ({receipt.arrays} arrays) x {receipt.axis_size} lanes in {receipt.seconds:.2f} s: "
         f"discover {receipt.discover_seconds:.2f}, plan {receipt.plan_seconds:.2f}, "
         f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
-        f"{receipt.programs} unique programs ({strategies}, and the keys), {receipt.cached_programs} of them compiled before",
+        f"{receipt.programs} unique programs ({strategies}, and the keys), "
+        f"{receipt.cached_programs} of them compiled before",
         f"{span} on each of {len(measured)} devices, {equal}; numerics={receipt.numerics}",
     ]
     return "\n".join(lines + [f"note: {note}" for note in receipt.notes])

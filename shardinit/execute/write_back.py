@@ -67,7 +67,7 @@ def _value(atom: Any, value: Any) -> Any:
 
 
 def _write_state(output: Output, leaves: list[Any], level: int) -> None:
-    state = output.state
+    state: Any = output.state
     value = jax.tree.unflatten(output.tree, leaves)
     if output.spec.kind == "new":
         state.stack_level = level

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from jax.sharding import PartitionSpec
 
@@ -154,13 +154,16 @@ def plan(
     ('shard_map', ('lanes', None), 3200)
     """
     axis_size = check_axis_size(axis_size)
-    for name, value, known in (("strategy", strategy, ("auto", *get_args(Strategy))), ("numerics", numerics, get_args(Numerics))):
+    for name, value, known in (
+        ("strategy", strategy, ("auto", *get_args(Strategy))),
+        ("numerics", numerics, get_args(Numerics)),
+    ):
         if value not in known:
             raise ArgumentError(f"{name}={value!r} is not known. Use one of {', '.join(map(repr, known))}.")
     specs = tuple(getattr(program_or_specs, "specs", program_or_specs))
     axes, lanes, model, reason = _mesh(topology, axis_size, strategy, lanes_axis)
     states = tuple(_state_plan(s, axis_size, axes, lanes, model, strategy) for s in specs)
-    return InitPlan(axis_size, topology, tuple(axes.items()), lanes, numerics, states, reason)
+    return InitPlan(axis_size, topology, tuple(axes.items()), lanes, cast(Numerics, numerics), states, reason)
 
 
 def check_axis_size(axis_size: Any) -> int:
@@ -168,7 +171,8 @@ def check_axis_size(axis_size: Any) -> int:
     index = getattr(type(axis_size), "__index__", None)
     if isinstance(axis_size, bool) or index is None or getattr(axis_size, "shape", ()) != ():
         raise ArgumentTypeError(
-            f"axis_size={axis_size!r} is a {type(axis_size).__name__}. Pass the number of lanes as an int, such as axis_size=64."
+            f"axis_size={axis_size!r} is a {type(axis_size).__name__}. "
+            "Pass the number of lanes as an int, such as axis_size=64."
         )
     if (size := int(index(axis_size))) < 1:
         raise ArgumentError(f"axis_size={size} has no lanes. Pass at least axis_size=1.")
@@ -186,7 +190,8 @@ def _mesh(topology: Topology, axis_size: int, strategy: str, wanted: str | None)
             return {"lanes": lanes}, "lanes", None, f"{axis_size} lanes on {lanes} devices: {axis_size // lanes} each"
         if strategy in ("shard_map", "pmap"):
             raise _does_not_divide(strategy, axis_size, topology.devices)
-        reason = f"{axis_size} lanes on {topology.devices} devices: {lanes} divide the lanes, the other factor {model} is `model`"
+        split = f"{lanes} divide the lanes, the other factor {model} is `model`"
+        reason = f"{axis_size} lanes on {topology.devices} devices: {split}"
         return {"lanes": lanes, "model": model}, "lanes", "model", reason
     axes = dict(topology.mesh_axes)
     if wanted is not None and wanted not in axes:
@@ -200,7 +205,12 @@ def _mesh(topology: Topology, axis_size: int, strategy: str, wanted: str | None)
     mesh_text = " x ".join(f"{name}={size}" for name, size in axes.items())
     if lanes_axis is None:
         return axes, None, model_axis, f"mesh {mesh_text}: {axis_size} lanes fit no mesh axis, so they are not split"
-    return axes, lanes_axis, model_axis, f"mesh {mesh_text}: {axis_size // axes[lanes_axis]} lanes per part of `{lanes_axis}`"
+    return (
+        axes,
+        lanes_axis,
+        model_axis,
+        f"mesh {mesh_text}: {axis_size // axes[lanes_axis]} lanes per part of `{lanes_axis}`",
+    )
 
 
 def _does_not_divide(strategy: str, axis_size: int, devices: int) -> PlanError:
@@ -215,10 +225,14 @@ def _does_not_divide(strategy: str, axis_size: int, devices: int) -> PlanError:
 def _state_plan(spec: StateSpec, axis_size: int, axes, lanes, model, strategy: str) -> StatePlan:
     if spec.kind == "attribute" and spec.out_axis is None:
         leaves = tuple(_leaf_plan(leaf, None, axis_size, axes, None, None) for leaf in spec.leaves)
-        return StatePlan(spec, "vmap", leaves, "outside of any State and the same for all lanes: as an eager init leaves it")
+        return StatePlan(
+            spec, "vmap", leaves, "outside of any State and the same for all lanes: as an eager init leaves it"
+        )
     if spec.out_axis is None or not axes:
         leaves = tuple(_leaf_plan(leaf, spec.out_axis, axis_size, axes, None, None) for leaf in spec.leaves)
-        return StatePlan(spec, "vmap", leaves, "one device" if not axes else "axis None: every device holds the one value")
+        return StatePlan(
+            spec, "vmap", leaves, "one device" if not axes else "axis None: every device holds the one value"
+        )
     if strategy == "vmap":
         leaves = tuple(_leaf_plan(leaf, spec.out_axis, axis_size, axes, None, None) for leaf in spec.leaves)
         return StatePlan(spec, "vmap", leaves, "as asked: every device holds every lane")

@@ -34,10 +34,17 @@ def spec_text(partition_spec: tuple[str | None, ...]) -> str:
 
 def plan_table(plan: "InitPlan") -> Table:
     """One row per distinct kind of state, largest first; equal ones are counted."""
-    rows: dict[Any, tuple["StatePlan", int]] = {}
+    rows: dict[Any, tuple[StatePlan, int]] = {}
     for state in plan.states:
         shape = ", ".join(map(str, state.spec.leaves)) or "-"
-        key = (_family(state.spec.path), state.spec.state_class, shape, state.spec.out_axis, state.strategy, state.leaves)
+        key = (
+            _family(state.spec.path),
+            state.spec.state_class,
+            shape,
+            state.spec.out_axis,
+            state.strategy,
+            state.leaves,
+        )
         first, count = rows.get(key, (state, 0))
         rows[key] = (first, count + 1)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -48,8 +55,8 @@ def plan_table(plan: "InitPlan") -> Table:
     for (name, state_class, shape, axis, strategy, leaves), (state, count) in ordered[:MOST_ROWS]:
         specs = list(dict.fromkeys(spec_text(leaf.partition_spec) for leaf in leaves))
         label = f"{name} ×{count}" if count > 1 else _name(state.spec.path)
-        size = size_text(state.bytes_per_device * count)
-        table.add_row(label, state_class, shape, str(axis), strategy, ", ".join(specs) or "-", size)
+        total = size_text(state.bytes_per_device * count)
+        table.add_row(label, state_class, shape, str(axis), strategy, ", ".join(specs) or "-", total)
     if len(ordered) > MOST_ROWS:
         rest = ordered[MOST_ROWS:]
         size = sum(first.bytes_per_device * count for _, (first, count) in rest)
@@ -79,7 +86,7 @@ def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:
         place, rest = {}, number
         for name, size in reversed(axes.items()):
             rest, place[name] = divmod(rest, size)
-        shard = place.get(plan.lanes_axis, 0)
+        shard = place.get(plan.lanes_axis or "", 0)
         first, lanes = shard * plan.lanes_per_device, plan.lanes_per_device
         bar = ""
         if plan.axis_size <= MOST_LANES_DRAWN:

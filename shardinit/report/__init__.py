@@ -1,0 +1,1 @@
+"""What a user watches while it runs."""

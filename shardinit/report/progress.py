@@ -14,6 +14,8 @@ from shardinit.execute.run import Progress as Update
 def progress_bar() -> Iterator[Update]:
     """Yield a function of pieces done and their total that moves a bar on standard error."""
     console = Console(file=sys.stderr)
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
+    with Progress(
+        *Progress.get_default_columns(), TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("initializing", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -144,7 +144,7 @@ def test_lanes_of_qr_on_emulated_devices_do_not_deadlock():
 
 def test_emulate_cpu_after_the_backend_has_started():
     jax.devices()
-    with pytest.raises(shardinit.BackendStartedError, match="n=4.*already started"):
+    with pytest.raises(shardinit.BackendStartedError, match=r"n=4.*already started"):
         shardinit.emulate_cpu(4)
     for bad, error in ((0, ValueError), (True, TypeError), ("8", TypeError)):
         with pytest.raises(error):

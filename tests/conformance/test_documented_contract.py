@@ -31,7 +31,9 @@ class Mixed(brainstate.nn.Module):
 # "vmap2_new_states(module, init_kwargs, state_tag=None, axis_size=None, state_out_axes=None)"
 
 
-@pytest.mark.parametrize(("ours", "name"), [(vmap2_new_states, "vmap2_new_states"), (pmap2_new_states, "pmap2_new_states")])
+@pytest.mark.parametrize(
+    ("ours", "name"), [(vmap2_new_states, "vmap2_new_states"), (pmap2_new_states, "pmap2_new_states")]
+)
 def test_same_parameters_in_the_same_order(ours, name):
     theirs = inspect.signature(getattr(brainstate.transform, name)).parameters
     mine = inspect.signature(ours).parameters
@@ -65,7 +67,9 @@ def test_states_work_at_once_in_every_transform():
         return module.spike.value
 
     mapped = brainstate.transform.vmap2(
-        lambda x: step(x), state_in_axes={0: OfType(brainstate.ShortTermState)}, state_out_axes={0: OfType(brainstate.ShortTermState)}
+        lambda x: step(x),
+        state_in_axes={0: OfType(brainstate.ShortTermState)},
+        state_out_axes={0: OfType(brainstate.ShortTermState)},
     )
     assert mapped(jnp.arange(8.0)).shape == (8, 4)
     assert brainstate.transform.jit(step)(1.0).shape == (8, 4)
@@ -173,7 +177,13 @@ def test_axis_size_may_be_a_numpy_integer():
 
 
 @pytest.mark.parametrize(
-    "one_filter", [brainstate.ParamState, OfType(brainstate.ParamState), lambda path, state: state.value.ndim == 2, PathContains("weight")]
+    "one_filter",
+    [
+        brainstate.ParamState,
+        OfType(brainstate.ParamState),
+        lambda path, state: state.value.ndim == 2,
+        PathContains("weight"),
+    ],
 )
 def test_filters_of_every_kind(one_filter):
     module = Pair()
@@ -187,7 +197,9 @@ def test_filters_of_every_kind(one_filter):
 
 def test_single_filter_is_axis_zero():
     module = Pair()
-    assert vmap2_new_states(module, {}, axis_size=5, state_out_axes=brainstate.ParamState) == {0: [module.weight, module.spike]}
+    assert vmap2_new_states(module, {}, axis_size=5, state_out_axes=brainstate.ParamState) == {
+        0: [module.weight, module.spike]
+    }
 
 
 # "None (default: all states assigned to axis 0, except NonBatchState which goes to axis None)"
@@ -221,7 +233,9 @@ def test_no_batching_tag_and_users_none_filter():
 
 def test_returned_dictionary_holds_the_modules_own_states_and_no_empty_group():
     module = Pair()
-    states = vmap2_new_states(module, {}, axis_size=4, state_out_axes={2: brainstate.HiddenState, -1: brainstate.ParamState})
+    states = vmap2_new_states(
+        module, {}, axis_size=4, state_out_axes={2: brainstate.HiddenState, -1: brainstate.ParamState}
+    )
     assert list(states) == [-1, 0]
     assert states[-1][0] is module.weight
     assert states[0][0] is module.spike
@@ -284,7 +298,9 @@ def test_negative_axes_count_from_the_end_of_the_batched_leaf_and_keep_their_key
             self.matrix = brainstate.HiddenState(jnp.zeros((3, 4)))
 
     module = Ranks()
-    states = vmap2_new_states(module, {}, axis_size=5, state_out_axes={-1: brainstate.ParamState, 1: brainstate.HiddenState})
+    states = vmap2_new_states(
+        module, {}, axis_size=5, state_out_axes={-1: brainstate.ParamState, 1: brainstate.HiddenState}
+    )
     assert list(states) == [-1, 1]
     assert module.vector.value.shape == (3, 5)
     assert {k: v.shape for k, v in module.tree.value.items()} == {"w": (2, 3, 5), "b": (3, 5), "s": (5,)}

@@ -116,16 +116,12 @@ def test_single_lanes_split_over_the_model_axis(shape):
 
 def test_x64():
     with jax.enable_x64(True):
-        assert_like_brainstate(
-            Values, lambda m: shardinit.shard_new_states(m, axis_size=8), axis_size=8
-        )
+        assert_like_brainstate(Values, lambda m: shardinit.shard_new_states(m, axis_size=8), axis_size=8)
 
 
 def test_brainstate_precision():
     with brainstate.environ.context(precision="bf16"):
-        module, _ = assert_like_brainstate(
-            Draws, lambda m: shardinit.shard_new_states(m, axis_size=8), axis_size=8
-        )
+        module, _ = assert_like_brainstate(Draws, lambda m: shardinit.shard_new_states(m, axis_size=8), axis_size=8)
     assert module.normal.value.dtype == jnp.bfloat16
 
 

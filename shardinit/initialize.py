@@ -1,6 +1,5 @@
 """The front door: the functions that users call instead of brainstate's."""
 
-import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from brainstate import State
 from jax.sharding import AxisType, Mesh
 
 from shardinit.compile.compiler import compile
+from shardinit.compile.mesh import ambient_mesh
 from shardinit.discover.discovery import discover
 from shardinit.discover.program import LaneProgram
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
@@ -21,7 +21,7 @@ from shardinit.execute.run import Progress
 from shardinit.execute.write_back import states_by_axis
 from shardinit.plan.planner import InitPlan, check_axis_size, plan
 from shardinit.plan.topology import Topology
-from shardinit.private_jax import eval_trace, get_concrete_mesh, thread_resources, trace_ctx
+from shardinit.private_jax import eval_trace, trace_ctx
 
 StatesByAxis = dict[int | None, list[State]]
 
@@ -82,7 +82,7 @@ def vmap2_new_states(
     >>> module.count.value.shape
     (5,)
     """
-    ambient = _ambient_mesh()
+    ambient = ambient_mesh()
     names = _axis_names(spmd_axis_name)
     if axis_size is None:
         axis_size, names = _inferred_axis_size(ambient, names)
@@ -91,7 +91,11 @@ def vmap2_new_states(
         return _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name)
     mesh, lanes_axis = None, None
     if ambient is not None and names and all(n in ambient.shape for n in names):
-        mesh, lanes_axis = _joined(ambient, names)
+        if len(names) > 1:
+            raise ArgumentError(
+                f"spmd_axis_name={names!r} names several mesh axes. Name one, and let the mesh have it as one axis."
+            )
+        mesh, lanes_axis = ambient, names[0]
         _check_divides(axis_size, mesh.shape[lanes_axis], lanes_axis)
     program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
     topology = Topology("cpu", 1, ()) if mesh is None else Topology.from_mesh(mesh)
@@ -235,7 +239,6 @@ def shard_new_states(
     topology = Topology.local() if mesh is None else Topology.from_mesh(mesh)
     planned = plan(program, topology, axis_size=axis_size, strategy=strategy, numerics=numerics)
     seconds = time.perf_counter() - started
-    mesh = make_mesh(planned) if mesh is None else mesh
     if progress is True:
         from shardinit.report.progress import progress_bar
 
@@ -244,24 +247,10 @@ def shard_new_states(
     return _compile_and_execute(program, planned, mesh, seconds, progress or None)
 
 
-def make_mesh(planned: InitPlan) -> Mesh | None:
-    """Build the mesh of a plan from this machine's devices; None if it needs none."""
-    if not planned.mesh_axes:
-        return None
-    shape = tuple(size for _, size in planned.mesh_axes)
-    devices = np.array(jax.devices()[: math.prod(shape)]).reshape(shape)
-    return Mesh(devices, tuple(n for n, _ in planned.mesh_axes), axis_types=(AxisType.Auto,) * len(shape))
-
-
 def _compile_and_execute(
-    program: LaneProgram, planned: InitPlan, mesh: Mesh | None, seconds: float, progress
+    program: LaneProgram, planned: InitPlan, mesh: Mesh | None, seconds: float, progress: Progress | None
 ) -> InitResult:
-    # Inside, the mesh is named by the shardings alone, with axes that shard_map and GSPMD can both use.
-    inner = (
-        None if mesh is None else Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
-    )
-    with _no_ambient_mesh():
-        return execute(compile(program, planned, inner), mesh=mesh, progress=progress, plan_seconds=seconds)
+    return execute(compile(program, planned, mesh), progress=progress, plan_seconds=seconds)
 
 
 def _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name, axis_name=None) -> StatesByAxis:
@@ -281,20 +270,6 @@ def _is_eager() -> bool:
     return trace_ctx.trace is eval_trace
 
 
-def _ambient_mesh() -> Mesh | None:
-    """The mesh that ``jax.set_mesh`` or ``with mesh:`` has set."""
-    for mesh in (get_concrete_mesh(), thread_resources.env.physical_mesh):
-        if isinstance(mesh, Mesh) and not mesh.empty:
-            return mesh
-    return None
-
-
-def _no_ambient_mesh():
-    if _ambient_mesh() is None:
-        return contextlib.nullcontext()
-    return jax.set_mesh(Mesh(np.empty((), object), ()))
-
-
 def _axis_names(spmd_axis_name: Any) -> tuple[Any, ...]:
     if spmd_axis_name is None:
         return ()
@@ -310,15 +285,6 @@ def _inferred_axis_size(ambient: Mesh | None, names: tuple[Any, ...]) -> tuple[i
         f"axis_size=None cannot be inferred: the ambient mesh {has}, and the lanes would be its axis {wanted[0]!r}. "
         "Pass axis_size, such as axis_size=8, or set a mesh with that axis by jax.set_mesh."
     )
-
-
-def _joined(ambient: Mesh, names: tuple[Any, ...]) -> tuple[Mesh, Any]:
-    """The ambient mesh and the axis of the lanes."""
-    if len(names) > 1:
-        raise ArgumentError(
-            f"spmd_axis_name={names!r} names several mesh axes. Name one, and let the mesh have it as one axis."
-        )
-    return ambient, names[0]
 
 
 def _check_divides(axis_size: int, shards: int, name: Any) -> None:

@@ -73,13 +73,11 @@ def run(
         _show_plan(planned)
     from shardinit.compile.compiler import compile
     from shardinit.execute.executor import execute
-    from shardinit.initialize import make_mesh
     from shardinit.report.progress import progress_bar
 
     try:
         with progress_bar() as update:
-            mesh = make_mesh(planned)
-            result = execute(compile(program, planned, mesh), progress=update)
+            result = execute(compile(program, planned), progress=update)
     except Exception as error:
         _fail(FAILED, "initialization failed", error)
     if as_json:
@@ -88,7 +86,7 @@ def run(
         from shardinit.plan.text import mesh_picture
 
         print(f"\n{result.receipt}\n")
-        print(mesh_picture(planned, [str(d) for d in mesh.devices.flat] if mesh else None))
+        print(mesh_picture(planned, [str(d) for d in result.mesh.devices.flat] if result.mesh else None))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from shardinit.compile.checks import Check, find_checks
 from shardinit.compile.keys import KeyTable, key_tables
 from shardinit.compile.lowering import Layout, lower_keys, lower_program, strategy_of, table_shape
+from shardinit.compile.mesh import check_mesh, make_mesh, no_ambient_mesh, with_auto_axes
 from shardinit.compile.pieces import cut
 from shardinit.compile.primitives import accumulates
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
@@ -99,7 +100,12 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     plan
         From ``plan``, for the program's specs.
     mesh
-        A mesh with the plan's axes; None on one device.
+        A mesh with the plan's axes; None makes it from this machine's devices.
+
+    Raises
+    ------
+    PlanError
+        If the mesh is not the plan's, or this machine has fewer devices.
 
     Examples
     --------
@@ -113,7 +119,17 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     1
     """
     started = time.perf_counter()
-    layout = Layout(mesh, plan.lanes_axis, plan.axis_size, program.axis_name, plan.numerics == "exact")
+    if mesh is None:
+        mesh = make_mesh(plan)
+    else:
+        check_mesh(plan, mesh)
+    with no_ambient_mesh():
+        return _compile(program, plan, mesh, started)
+
+
+def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: float) -> CompiledInit:
+    inner = None if mesh is None else with_auto_axes(mesh)
+    layout = Layout(inner, plan.lanes_axis, plan.axis_size, program.axis_name, plan.numerics == "exact")
     ends, placements = _ends(program, plan)
     if not any(p.strategy in ("shard_map", "gspmd") for p in placements.values()):
         layout = layout.unsplit()

@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 from brainstate import State
+from brainstate.random import RandomState
 from jax.sharding import Mesh, NamedSharding
 
 from shardinit.compile.compiler import CompiledInit
+from shardinit.compile.mesh import no_ambient_mesh
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
@@ -30,19 +32,21 @@ class InitResult:
         What happened.
     compiled
         What ``rerun`` runs again.
-    mesh
-        The mesh that the arrays are on; None on the default device.
     """
 
     states: dict[int | None, list[State]]
     receipt: Receipt
     compiled: CompiledInit
-    mesh: Mesh | None
 
     @property
     def plan(self) -> InitPlan:
         """The plan that was followed."""
         return self.compiled.plan
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh that the arrays are on; None on the default device."""
+        return self.compiled.mesh
 
     def rerun(self, key: Any = None) -> "InitResult":
         """Initialize again, into the same State objects, without tracing or compiling.
@@ -71,7 +75,7 @@ class InitResult:
         >>> bool((neurons.v.value == first).any())
         False
         """
-        return execute(self.compiled, key=key, mesh=self.mesh, again=True)
+        return execute(self.compiled, key=key, again=True)
 
     def __str__(self) -> str:
         from shardinit.execute.text import result_text
@@ -83,7 +87,6 @@ def execute(
     compiled: CompiledInit,
     *,
     key: Any = None,
-    mesh: Mesh | None = None,
     progress: Progress | None = None,
     plan_seconds: float = 0.0,
     again: bool = False,
@@ -99,8 +102,6 @@ def execute(
         From ``compile``.
     key
         Seed or key to start from instead of the random states' own.
-    mesh
-        Mesh of the caller that the arrays shall name, if it differs from the compiled one in axis types.
     progress
         Called with pieces dispatched and their total.
     plan_seconds
@@ -111,8 +112,9 @@ def execute(
     started = time.perf_counter()
     program, plan = compiled.program, compiled.plan
     keys = _base_keys(compiled, key)
-    made = run(compiled, keys, progress)
-    values = [_on_mesh(v, mesh) for v in made.values]
+    with no_ambient_mesh():
+        made = run(compiled, keys, progress)
+        values = [_on_mesh(v, compiled.mesh) for v in made.values]
     write_back(program, values, [key_after(k, plan.axis_size) for k in keys], again=again)
     in_states = _state_values(compiled, values)
     strategies = Counter(p.strategy for p in compiled.programs)
@@ -133,14 +135,14 @@ def execute(
         notes=program.notes + compiled.notes,
         versions={name: version(name) for name in ("shardinit", "jax", "jaxlib", "brainstate")},
     )
-    return InitResult(states_by_axis(program), receipt, compiled, mesh or compiled.mesh)
+    return InitResult(states_by_axis(program), receipt, compiled)
 
 
 def _base_keys(compiled: CompiledInit, key: Any) -> list[jax.Array]:
     states = [r.state for r in compiled.program.random_inputs]
     if key is None:
         return [s.value for s in states]
-    base = jax.random.key(key) if isinstance(key, int) else key
+    base = RandomState(key).value
     return [base if i == 0 else jax.random.fold_in(base, i) for i in range(len(states))]
 
 

@@ -1,0 +1,56 @@
+"""Meshes: made from a plan, checked against it, and kept out of the way of lowering."""
+
+import contextlib
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from shardinit.errors import PlanError
+from shardinit.plan.planner import InitPlan
+from shardinit.private_jax import get_concrete_mesh, thread_resources
+
+
+def make_mesh(plan: InitPlan) -> Mesh | None:
+    """Build the mesh of a plan from this machine's devices; None if it needs none."""
+    if not plan.mesh_axes:
+        return None
+    names, shape = zip(*plan.mesh_axes, strict=True)
+    count = math.prod(shape)
+    devices = jax.devices()
+    if len(devices) < count:
+        raise PlanError(
+            f"the plan is for {count} devices ({dict(plan.mesh_axes)}), but devices={len(devices)} here. "
+            f"Plan for Topology.local(), or call shardinit.emulate_cpu({count}) first."
+        )
+    return Mesh(np.array(devices[:count]).reshape(shape), names, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def check_mesh(plan: InitPlan, mesh: Mesh) -> None:
+    """Refuse a mesh that is not the plan's."""
+    if tuple(mesh.shape.items()) != plan.mesh_axes:
+        raise PlanError(
+            f"the plan is for the mesh axes {dict(plan.mesh_axes)}, the mesh has {dict(mesh.shape)}. "
+            "Plan with Topology.from_mesh(mesh)."
+        )
+
+
+def with_auto_axes(mesh: Mesh) -> Mesh:
+    """Return the same mesh with axes that shard_map and GSPMD can both use."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+
+
+def ambient_mesh() -> Mesh | None:
+    """Return the mesh that ``jax.set_mesh`` or ``with mesh:`` has set."""
+    for mesh in (get_concrete_mesh(), thread_resources.env.physical_mesh):
+        if isinstance(mesh, Mesh) and not mesh.empty:
+            return mesh
+    return None
+
+
+def no_ambient_mesh() -> contextlib.AbstractContextManager:
+    """Inside, meshes are named by shardings alone: an ambient one would have to be the same."""
+    if ambient_mesh() is None:
+        return contextlib.nullcontext()
+    return jax.set_mesh(Mesh(np.empty((), object), ()))

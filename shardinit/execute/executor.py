@@ -1,5 +1,6 @@
 """Execution: run what was compiled, then write it back, and say what happened."""
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -133,9 +134,14 @@ def execute(
         numerics=plan.numerics,
         strategies=dict(sorted(strategies.items())),
         notes=program.notes + compiled.notes,
-        versions={name: version(name) for name in ("shardinit", "jax", "jaxlib", "brainstate")},
+        versions=dict(_versions()),
     )
     return InitResult(states_by_axis(program), receipt, compiled)
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((name, version(name)) for name in ("shardinit", "jax", "jaxlib", "brainstate"))
 
 
 def _base_keys(compiled: CompiledInit, key: Any) -> list[jax.Array]:

@@ -10,8 +10,8 @@ import numpy as np
 from brainstate import State
 from jax.sharding import AxisType, Mesh
 
+from shardinit.ambient import ambient_mesh
 from shardinit.compile.compiler import compile
-from shardinit.compile.mesh import ambient_mesh
 from shardinit.discover.discovery import discover
 from shardinit.discover.program import LaneProgram
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError

@@ -8,7 +8,19 @@ import pytest
 import shardinit
 
 ROOT = Path(shardinit.__file__).parent
-FLOORS = ["cli", "initialize", "report", "execute", "compile", "discover", "plan", "emulate", "private_jax", "errors"]
+FLOORS = [
+    "cli",
+    "initialize",
+    "report",
+    "execute",
+    "compile",
+    "discover",
+    "plan",
+    "emulate",
+    "ambient",
+    "private_jax",
+    "errors",
+]
 
 
 def floor_of(path: Path) -> int | None:

@@ -3,6 +3,8 @@
 Two traces of the same Python line give jaxprs that are different objects with the same content.
 """
 
+import hashlib
+import itertools
 import weakref
 from typing import Any
 
@@ -14,14 +16,23 @@ from jax.extend.core import Literal as JaxprLiteral
 # Parameters that say how to differentiate, or what to print in an error: not part of the forward program.
 IGNORED = frozenset({"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "fwd", "bwd", "out_trees", "debug_info", "jvp", "vjp"})
 
+LARGEST_COMPARED = 1 << 20  # bytes of a NumPy array that is compared by content
+MOST_NUMBERS = 10_000
+
+_fresh = itertools.count()
 _numbers: dict[Any, int] = {}
 _jaxprs: "weakref.WeakKeyDictionary[Jaxpr, int]" = weakref.WeakKeyDictionary()
 _kept: dict[int, Any] = {}  # objects known by identity stay alive, so that their id stays theirs
 
 
 def number(key: Any) -> int:
-    """Number a hashable value: equal values, equal numbers."""
-    return _numbers.setdefault(key, len(_numbers))
+    """Number a hashable value: equal values, equal numbers, until there are too many to remember."""
+    if len(_numbers) > MOST_NUMBERS:  # what is forgotten gets a new number, and is compiled again
+        _numbers.clear()
+        _kept.clear()
+    if key not in _numbers:
+        _numbers[key] = next(_fresh)
+    return _numbers[key]
 
 
 def canonical(value: Any) -> Any:
@@ -36,10 +47,12 @@ def canonical(value: Any) -> Any:
         return (type(value).__name__, *map(canonical, value))
     if isinstance(value, dict):
         return canonical_params(value)
-    if isinstance(value, np.ndarray) and value.nbytes <= 1024:
-        return ("array", value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, np.ndarray) and value.nbytes <= LARGEST_COMPARED:
+        return ("array", value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).digest())
     if isinstance(value, (jax.Array, np.ndarray)):
         return _by_identity(value)
+    if isinstance(value, (float, complex, np.generic)):  # by bits: 0.0 == -0.0, and nan is not equal to itself
+        return ("number", type(value).__name__, np.asarray(value).tobytes())
     try:
         hash(value)
     except TypeError:

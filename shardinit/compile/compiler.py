@@ -12,10 +12,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.checks import Check, find_checks
 from shardinit.compile.keys import KeyTable, key_tables
 from shardinit.compile.lowering import Layout, lower_keys, lower_program, strategy_of, table_shape
-from shardinit.compile.mesh import check_mesh, make_mesh, no_ambient_mesh, with_auto_axes
+from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
 from shardinit.compile.pieces import cut
 from shardinit.compile.primitives import accumulates
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
@@ -241,7 +242,8 @@ class _Compiler:
         for table in {t for t, _ in program.keys}:
             if (table, layout) not in self.keys:
                 shape = table_shape(self.tables[table], layout)
-                key = ("keys", self.tables[table].kinds, len(self.tables[table].roots), shape, self.tables[table].dtype)
+                filled = self.tables[table]
+                key = ("keys", filled.kinds, len(filled.roots), len(filled.parents), shape, filled.dtype)
                 self.keys[table, layout] = self._compiled(
                     (key, layout), partial(lower_keys, self.tables[table], layout)
                 )
@@ -264,7 +266,8 @@ class _Compiler:
             _executables.move_to_end(key)
             self.cached += 1
             return future
-        lowered = lower()
+        with jax.disable_jit(False):
+            lowered = lower()
         options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
         future = _executables[key] = _threads.submit(lambda: lowered.compile(compiler_options=options))
         while len(_executables) > CACHED_EXECUTABLES:

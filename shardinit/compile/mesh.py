@@ -1,6 +1,5 @@
-"""Meshes: made from a plan, checked against it, and kept out of the way of lowering."""
+"""Meshes: made from a plan, or checked against it."""
 
-import contextlib
 import math
 
 import jax
@@ -9,7 +8,6 @@ from jax.sharding import AxisType, Mesh
 
 from shardinit.errors import PlanError
 from shardinit.plan.planner import InitPlan
-from shardinit.private_jax import get_concrete_mesh, thread_resources
 
 
 def make_mesh(plan: InitPlan) -> Mesh | None:
@@ -39,18 +37,3 @@ def check_mesh(plan: InitPlan, mesh: Mesh) -> None:
 def with_auto_axes(mesh: Mesh) -> Mesh:
     """Return the same mesh with axes that shard_map and GSPMD can both use."""
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
-
-
-def ambient_mesh() -> Mesh | None:
-    """Return the mesh that ``jax.set_mesh`` or ``with mesh:`` has set."""
-    for mesh in (get_concrete_mesh(), thread_resources.env.physical_mesh):
-        if isinstance(mesh, Mesh) and not mesh.empty:
-            return mesh
-    return None
-
-
-def no_ambient_mesh() -> contextlib.AbstractContextManager:
-    """Inside, meshes are named by shardings alone: an ambient one would have to be the same."""
-    if ambient_mesh() is None:
-        return contextlib.nullcontext()
-    return jax.set_mesh(Mesh(np.empty((), object), ()))

@@ -10,15 +10,16 @@ import numpy as np
 from brainstate import State, StateTraceStack, catch_new_states
 from brainstate.random import RandomState
 
+from shardinit.ambient import no_ambient_mesh
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
 from shardinit.discover.equations import Variable, as_atom
-from shardinit.discover.graph import Snapshot, find_leaves
+from shardinit.discover.graph import Change, Snapshot, find_leaves, named
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentTypeError, LaneValueError
 from shardinit.plan.specs import StateSpec, leaf_spec
-from shardinit.private_jax import extend_axis_env_nd, set_current_trace, trace_ctx
+from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
 
 
 def discover(
@@ -87,100 +88,114 @@ def discover(
             "Pass a dictionary of the keyword arguments of init_all_states, such as {'size': 10}."
         )
     filters = axis_filters(state_out_axes)
-    return trace_init(
-        lambda: init(**kwargs), module, filters, state_tag=state_tag, axis_name=axis_name, axis_size=axis_size
-    )
+    roots = {(): module, ("init_kwargs",): kwargs}
+    context = no_ambient_mesh() if trace_ctx.trace is eval_trace else contextlib.nullcontext()
+    with context:
+        return trace_init(
+            lambda: init(**kwargs), roots, filters, state_tag=state_tag, axis_name=axis_name, axis_size=axis_size
+        )
 
 
 def trace_init(
     init: Callable[[], Any],
-    root: Any,
+    roots: dict[tuple, Any],
     filters: AxisFilters,
     *,
     state_tag: str | None = None,
     axis_name: Any = None,
     axis_size: int = 1,
 ) -> LaneProgram:
-    """Trace any callable that creates states; ``root`` is what it may change."""
+    """Trace any callable that creates states; ``roots`` (path: object) is what it may change."""
     started = time.perf_counter()
-    trace = LaneTrace(trace_ctx.trace)
-    snapshot = Snapshot(root)
-    stack: StateTraceStack[Any] = StateTraceStack(name="shardinit")
-    keys: dict[State, LaneTracer] = {}
-    was_written: dict[State, bool] = {}
-    numpy_before = np.random.get_state()
-
-    def give_lane_key(state: State) -> Any:
-        was_written[state] = state._been_writen
-        if not isinstance(state, RandomState):
-            return state._value
-        keys[state] = trace.new_input(_key_aval(state._value), random_index=len(keys))
-        return keys[state]
-
-    stack.set_new_arg(give_lane_key)
-    level = TRACE_CONTEXT.get_trace_stack_level()
+    watch = _Watch(roots, axis_name)
     axis = extend_axis_env_nd([(axis_name, axis_size)]) if axis_name is not None else contextlib.nullcontext()
     try:
-        with catch_new_states(cast(str, state_tag)) as catcher, stack, axis, set_current_trace(trace):
+        with catch_new_states(cast(str, state_tag)) as catcher, watch.stack, axis, set_current_trace(watch.trace):
             init()
-            new_states = list(catcher.get_states())
-            values = {id(s): s.value for s in new_states}
-        changes = snapshot.changes()
-        paths = _state_paths(changes, snapshot)
-        outputs = [_state_output(s, values[id(s)], "new", paths, filters) for s in new_states]
-        written = _written(stack, keys)
-        outputs += [_state_output(s, v, "rewritten", paths, filters) for s, v in written.items()]
-        outputs += _attribute_outputs(changes, trace)
+            new_states = [(s, s.value) for s in catcher.get_states()]
+        changes = watch.snapshot.changes()
+        outputs = _outputs(new_states, watch, changes, filters)
         for output in outputs:
             check_axis(output.spec)
             _check_shared(output)
-        random_inputs = tuple(RandomInput(s, cast(Variable, t.atom)) for s, t in keys.items())
-        numpy_after = np.random.get_state()
-        moved = not _same_numpy_state(numpy_before, numpy_after)
-        notes = _notes(trace, outputs, random_inputs, moved)
+        numpy_state = watch.moved_numpy_state()
+        generators = numpy_state is not None or any(c.kind == "generator" for c in changes)
+        notes = _notes(watch, outputs, generators)
     finally:
-        np.random.set_state(numpy_before)
-        for state, original in zip(stack.states, stack.original_state_values, strict=True):
-            state._value = original
-            state._been_writen = was_written[state]
-        snapshot.restore()
+        watch.undo()
     return LaneProgram(
         outputs=tuple(outputs),
         axis_order=filters.order,
-        random_inputs=random_inputs,
-        effects=tuple(trace.effectful),
+        random_inputs=tuple(RandomInput(s, cast(Variable, t.atom)) for s, t in watch.keys.items()),
+        effects=tuple(watch.trace.effectful),
         notes=notes,
-        level=level,
+        level=watch.level,
         seconds=time.perf_counter() - started,
         axis_name=axis_name,
-        module=root,
-        snapshot=snapshot,
+        snapshot=watch.snapshot,
         changes=tuple(changes),
-        numpy_state=numpy_after if moved else None,
+        numpy_state=numpy_state,
     )
+
+
+class _Watch:
+    """What is recorded while init runs, and undone afterwards."""
+
+    def __init__(self, roots: dict[tuple, Any], axis_name: Any):
+        self.trace = LaneTrace(trace_ctx.trace, axis_name)
+        self.snapshot = Snapshot(roots)
+        self.level = TRACE_CONTEXT.get_trace_stack_level()
+        self.stack: StateTraceStack[Any] = StateTraceStack(name="shardinit")
+        self.stack.set_new_arg(self._first_touch)
+        self.keys: dict[State, LaneTracer] = {}
+        self.was_written: dict[State, bool] = {}
+        self.numpy_before: Any = np.random.get_state()
+
+    def _first_touch(self, state: State) -> Any:
+        """Give a RandomState its lane key; leave other states their value."""
+        self.was_written[state] = state._been_writen
+        if not isinstance(state, RandomState):
+            return state._value
+        self.keys[state] = self.trace.new_input(_key_aval(state._value), random_index=len(self.keys))
+        return self.keys[state]
+
+    def written(self) -> list[tuple[State, Any]]:
+        """Value of every state that existed before and was written."""
+        touched = zip(self.stack.states, self.stack.original_state_values, strict=True)
+        return [(s, s._value) for s, original in touched if s not in self.keys and s._value is not original]
+
+    def moved_numpy_state(self) -> Any:
+        """State of NumPy's global generator, if init moved it."""
+        after: Any = np.random.get_state()
+        before = self.numpy_before
+        equal = after[0] == before[0] and after[2:] == before[2:] and np.array_equal(after[1], before[1])
+        return None if equal else after
+
+    def undo(self) -> None:
+        """Put states, module and generators back."""
+        self.trace.is_over = True
+        if self.moved_numpy_state() is not None:
+            np.random.set_state(self.numpy_before)
+        for state, original in zip(self.stack.states, self.stack.original_state_values, strict=True):
+            state._value = original
+            state._been_writen = self.was_written[state]
+        self.snapshot.restore()
+
+
+def _outputs(new_states, watch: _Watch, changes: list[Change], filters: AxisFilters) -> list[Output]:
+    """States in the order of their creation, then those that were written, then attributes."""
+    paths = watch.snapshot.state_paths | {id(c.container): c.path for c in changes if isinstance(c.container, State)}
+    found = [_state_output(s, value, "new", paths, filters) for s, value in new_states]
+    found += [_state_output(s, value, "rewritten", paths, filters) for s, value in watch.written()]
+    return found + _attribute_outputs(changes, watch.trace)
 
 
 def _key_aval(value: Any) -> Any:
     """Abstract key of a RandomState, also of one that still holds its raw uint32[2] seed."""
+    key = value
     if isinstance(value, np.ndarray):
         key = jax.eval_shape(jax.random.wrap_key_data, jax.ShapeDtypeStruct(value.shape, value.dtype))
-        return jax.core.ShapedArray(key.shape, key.dtype)
-    return jax.typeof(value)
-
-
-def _state_paths(changes, snapshot: Snapshot) -> dict[int, tuple]:
-    """Where each state is in the module, by identity."""
-    new = {id(c.container): c.path for c in changes if isinstance(c.container, State)}
-    return snapshot.state_paths | new
-
-
-def _written(stack: StateTraceStack, keys: Mapping[State, Any]) -> dict[State, Any]:
-    """Value of every state that existed before and was written."""
-    return {
-        state: state._value
-        for state, original in zip(stack.states, stack.original_state_values, strict=True)
-        if state not in keys and state._value is not original
-    }
+    return jax.core.ShapedArray(key.shape, key.dtype)
 
 
 def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple], filters: AxisFilters) -> Output:
@@ -198,7 +213,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     return Output(spec, atoms, state, tree)
 
 
-def _attribute_outputs(changes, trace: LaneTrace) -> list[Output]:
+def _attribute_outputs(changes: list[Change], trace: LaneTrace) -> list[Output]:
     """One output per traced array that init left in an attribute outside of any State."""
     found: dict[int, Output] = {}
 
@@ -206,17 +221,14 @@ def _attribute_outputs(changes, trace: LaneTrace) -> list[Output]:
         return isinstance(value, LaneTracer) and value._trace is trace
 
     for change in changes:
-        named = change.after.items() if isinstance(change.after, dict) else [(None, change.after)]
-        for name, value in named:
-            values = value if isinstance(value, (list, set)) and value is change.after else [value]
-            for tracer in (t for v in values for t in find_leaves(v, is_traced)):
-                if id(tracer.atom) not in found:
-                    path = tuple(map(str, change.path if name is None else (*change.path, name)))
-                    by_lane = tracer.atom.by_lane
-                    spec = StateSpec(
-                        path, "array", (leaf_spec(tracer.aval, by_lane),), 0 if by_lane else None, (), "attribute"
-                    )
-                    found[id(tracer.atom)] = Output(spec, (tracer.atom,), None, None)
+        for name, value in named(change.after).items():
+            for tracer in find_leaves(value, is_traced):
+                atom = tracer.atom
+                path = tuple(map(str, (*change.path, name)))
+                spec = StateSpec(
+                    path, "array", (leaf_spec(atom.aval, atom.by_lane),), 0 if atom.by_lane else None, (), "attribute"
+                )
+                found.setdefault(id(atom), Output(spec, (atom,), None, None))
     return list(found.values())
 
 
@@ -229,20 +241,20 @@ def _check_shared(output: Output) -> None:
         )
 
 
-def _notes(trace: LaneTrace, outputs, random_inputs, numpy_moved: bool) -> tuple[str, ...]:
+def _notes(watch: _Watch, outputs: list[Output], numpy_moved: bool) -> tuple[str, ...]:
     notes = [
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
-        for line, size in trace.concretized.items()
+        for line, size in watch.trace.concretized.items()
     ]
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
         notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")
     if numpy_moved:
-        notes.append("init drew from NumPy's global generator: those numbers are the same on every lane")
+        notes.append("init drew from a NumPy generator: those numbers are the same on every lane")
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
         notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")
-    rbg = {str(r.variable.aval.dtype) for r in random_inputs} - {"key<fry>"}
+    rbg = {str(t.atom.aval.dtype) for t in watch.keys.values()} - {"key<fry>"}
     if rbg:
         notes.append(f"keys of {listed(sorted(rbg))}: values can depend on the number of lanes per device")
     return tuple(notes)
@@ -250,7 +262,3 @@ def _notes(trace: LaneTrace, outputs, random_inputs, numpy_moved: bool) -> tuple
 
 def _is_same_random_everywhere(output: Output) -> bool:
     return any(isinstance(a, Variable) and a.random and not a.by_lane for a in output.atoms)
-
-
-def _same_numpy_state(a, b) -> bool:
-    return a[0] == b[0] and a[2:] == b[2:] and np.array_equal(a[1], b[1])

@@ -5,11 +5,12 @@ needs is freed by Python itself, and a slice of the program is a walk backwards 
 """
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import Primitive
 
 
@@ -98,8 +99,15 @@ def bind(primitive, params, arguments) -> list[Any]:
 
 
 def as_atom(value: Any) -> Literal | Constant:
-    """Wrap a value from outside the trace: a literal if it is a number on the host, else a constant."""
+    """Wrap a value from outside the trace: a literal if it is a number on the host, else a constant.
+
+    NumPy arrays are copied: init may go on to change them. A lane knows no mesh, so none is in its types.
+    """
     aval = jax.typeof(value)
+    if isinstance(aval, jax.core.ShapedArray):
+        aval = jax.core.ShapedArray(aval.shape, aval.dtype, weak_type=aval.weak_type)
+    if isinstance(value, np.ndarray):
+        value = value.copy()
     on_host = not isinstance(value, jax.Array)
     return Literal(value, aval) if on_host and aval.shape == () else Constant(value, aval)
 
@@ -109,16 +117,17 @@ def is_key(aval) -> bool:
     return jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
-def slice_of(variables: Iterable[Atom]) -> list[Equation]:
-    """Every equation that the variables need, in the order of the trace."""
+def slice_of(ends: Iterable[Atom], stop: Callable[[Variable], bool] = lambda variable: False) -> list[Equation]:
+    """Every equation that the ends need, in the order of the trace; nothing behind a variable where it stops."""
     found: dict[int, Equation] = {}
-    stack = [v.equation for v in variables if isinstance(v, Variable) and v.equation is not None]
+    stack = list(ends)
     while stack:
-        equation = stack.pop()
-        if equation.serial in found:
+        atom = stack.pop()
+        if not isinstance(atom, Variable) or atom.equation is None or stop(atom):
             continue
-        found[equation.serial] = equation
-        stack.extend(a.equation for a in equation.inputs if isinstance(a, Variable) and a.equation is not None)
+        if atom.equation.serial not in found:
+            found[atom.equation.serial] = atom.equation
+            stack.extend(atom.equation.inputs)
     return [found[serial] for serial in sorted(found)]
 
 
@@ -132,7 +141,7 @@ def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations=None
     def read(atom):
         return known[atom] if isinstance(atom, Variable) else atom.value
 
-    for equation in slice_of(o for o in outputs if o not in known) if equations is None else equations:
+    for equation in slice_of(outputs, known.__contains__) if equations is None else equations:
         if not all(v in known for v in equation.outputs):
             known.update(zip(equation.outputs, equation.evaluate([read(a) for a in equation.inputs]), strict=True))
     return [read(atom) for atom in outputs]

@@ -1,85 +1,114 @@
 """The mutable things a module is made of: what init changed in them, how to undo it, how to redo it.
 
-Init code sets attributes, appends to lists and fills dictionaries. All of that is recorded as the
-contents of each container before and after the trace, so that the module can be put back as it was
-and changed for good only when every array is there.
+Init code sets attributes, appends to lists and fills dictionaries. The contents of each container below
+the module are recorded before and after the trace, so that the module can be put back as it was and
+changed for good only when every array is there. Not recorded: attributes of classes, globals, and NumPy
+arrays above ``LARGEST_ARRAY``.
 """
 
 import functools
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from brainstate import State
 
+LARGEST_ARRAY = 1 << 20  # bytes of a NumPy array that is copied, in case init changes it in place
 # Objects of these packages are values, not parts of a module.
 OPAQUE_PACKAGES = frozenset(
     {"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging", "weakref"}
 )
 OPAQUE_TYPES = (type, types.ModuleType, str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType)
-CONTAINERS = (list, dict, set)
+ITEMS = (list, dict, set, deque)
+# Immutable, but they may hold containers.
+HOLDERS = (tuple, types.MethodType, functools.partial)
 # Values are handled leaf by leaf; the rest says where a state was made, and which hooks watch it.
-STATE_INTERNALS = frozenset({"_value", "_level", "_trace_state", "_source_info", "_hooks_manager"})
+STATE_INTERNALS = frozenset({"_value", "_trace_state", "_source_info", "_hooks_manager"})
 
 
-def contents(container: Any) -> Any:
-    """Copy what a container holds, one level deep."""
-    if isinstance(container, types.CellType):
-        return container.cell_contents
-    if isinstance(container, State):
-        return {k: v for k, v in vars(container).items() if k not in STATE_INTERNALS}
-    return container.copy() if isinstance(container, CONTAINERS) else dict(vars(container))
-
-
-def set_contents(container: Any, new: Any) -> None:
-    """Put contents back into a container, in place."""
-    if isinstance(container, types.CellType):
-        container.cell_contents = new
-    elif isinstance(container, list):
-        container[:] = new
-    elif isinstance(container, State):
-        for name in contents(container).keys() - new.keys():
-            del vars(container)[name]
-        vars(container).update(new)
-    else:
-        target = container if isinstance(container, (dict, set)) else vars(container)
-        target.clear()
-        target.update(new)
-
-
-def is_container(value: Any) -> bool:
-    """Whether a value is a mutable part of a module, to be looked into."""
-    if isinstance(value, OPAQUE_TYPES):
-        return False
-    if isinstance(value, (*CONTAINERS, State)):
-        return True
+def kinds_of(value: Any) -> tuple[str, ...]:
+    """In which ways a value is mutable: its items, its attributes, ..."""
+    if isinstance(value, (*OPAQUE_TYPES, *HOLDERS)):
+        return ()
+    if isinstance(value, ITEMS):
+        return ("items", "attributes") if getattr(value, "__dict__", None) else ("items",)
     if isinstance(value, types.CellType):
-        return True
-    if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
-        return False
-    return hasattr(value, "__dict__") and type(value).__module__.partition(".")[0] not in OPAQUE_PACKAGES
+        return ("cell",)
+    if isinstance(value, types.FunctionType):
+        return ("function",)
+    if isinstance(value, np.ndarray):
+        return ("array",) if value.flags.writeable and value.nbytes <= LARGEST_ARRAY else ()
+    if isinstance(value, np.random.Generator):
+        return ("generator",)
+    opaque = type(value).__module__.partition(".")[0] in OPAQUE_PACKAGES
+    return () if opaque or not (hasattr(value, "__dict__") or _slots(type(value))) else ("attributes",)
 
 
-def children(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Name and value of what a container or an immutable value directly holds."""
-    if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, (list, tuple, set)):
-        yield from enumerate(value)
-    elif isinstance(value, types.FunctionType):
-        yield from enumerate(c for c in value.__closure__ or () if _is_filled(c))
-    elif isinstance(value, types.MethodType):
-        yield from (("__self__", value.__self__), ("__func__", value.__func__))
-    elif isinstance(value, functools.partial):
-        yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
-    elif isinstance(value, types.CellType):
-        yield "cell", value.cell_contents
-    elif isinstance(value, State):
-        yield from contents(value).items()
-    elif is_container(value):
-        yield from vars(value).items()
+def read(value: Any, kind: str) -> Any:
+    """Copy what a value holds in one of its ways, one level deep."""
+    if kind == "items" or kind == "array":
+        return value.copy()
+    if kind == "cell":
+        return {"cell": value.cell_contents} if _is_filled(value) else {}
+    if kind == "function":
+        return {"__defaults__": value.__defaults__, "__kwdefaults__": value.__kwdefaults__, **vars(value)}
+    if kind == "generator":
+        return value.bit_generator.state
+    held = {s: getattr(value, s) for s in _slots(type(value)) if hasattr(value, s)} | getattr(value, "__dict__", {})
+    return {k: v for k, v in held.items() if k not in STATE_INTERNALS} if isinstance(value, State) else held
+
+
+def write(value: Any, kind: str, held: Any) -> None:
+    """Put back what a value held, in place."""
+    if kind == "array":
+        value[...] = held
+    elif kind == "generator":
+        value.bit_generator.state = held
+    elif kind == "items" and not isinstance(value, dict):
+        value.clear()
+        value.extend(held) if isinstance(value, (list, deque)) else value.update(held)
+    else:
+        write_names(value, kind, read(value, kind), held)
+
+
+def write_names(value: Any, kind: str, before: dict, after: dict) -> None:
+    """Make the difference between two dictionaries of names in a value that has names."""
+    for name in before.keys() - after.keys():
+        if kind == "items":
+            value.pop(name, None)
+        elif kind == "attributes":
+            _delete(value, name)
+        elif kind == "function":
+            vars(value).pop(name, None)
+    for name, new in after.items():
+        if name in before and before[name] is new:
+            continue
+        if kind == "items":
+            value[name] = new
+        elif kind == "cell":
+            value.cell_contents = new
+        elif name in getattr(value, "__dict__", {}) or not hasattr(type(value), name):
+            vars(value)[name] = new
+        else:
+            object.__setattr__(value, name, new)
+
+
+def _delete(value: Any, name: str) -> None:
+    if name in getattr(value, "__dict__", {}):
+        del vars(value)[name]
+    elif hasattr(value, name):
+        object.__delattr__(value, name)
+
+
+@functools.cache
+def _slots(of: Any) -> tuple[str, ...]:
+    declared = [vars(c).get("__slots__", ()) for c in of.__mro__]
+    slots = [s for names in declared for s in ((names,) if isinstance(names, str) else names)]
+    return tuple(s for s in slots if not s.startswith("__"))
 
 
 def _is_filled(cell) -> bool:
@@ -89,88 +118,110 @@ def _is_filled(cell) -> bool:
         return False
 
 
-def walk(root: Any) -> Iterator[tuple[tuple, Any]]:
-    """Yield path and value of everything below ``root`` that holds something else, each once."""
+def children(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Name and value of what a value directly holds."""
+    if isinstance(value, types.MethodType):
+        yield from (("__self__", value.__self__), ("__func__", value.__func__))
+    elif isinstance(value, functools.partial):
+        yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
+    elif isinstance(value, tuple):
+        yield from enumerate(value)
+    for kind in kinds_of(value):
+        if kind == "items" and not isinstance(value, dict):
+            yield from enumerate(value)
+        elif kind not in ("array", "generator"):
+            yield from read(value, kind).items()
+    if isinstance(value, types.FunctionType):
+        yield from enumerate(value.__closure__ or ())
+
+
+def walk(roots: dict[tuple, Any], values_of_states: bool = False) -> Iterator[tuple[tuple, Any]]:
+    """Yield path and value of everything mutable or holding something below the roots, each once."""
     seen: set[int] = set()
-    stack: list[tuple[tuple, Any]] = [((), root)]
+    stack = list(reversed(roots.items()))
     while stack:
         path, value = stack.pop()
-        if id(value) in seen or isinstance(value, OPAQUE_TYPES):
-            continue
-        if not (
-            is_container(value) or isinstance(value, (tuple, types.FunctionType, types.MethodType, functools.partial))
-        ):
+        if id(value) in seen or not (isinstance(value, HOLDERS) or kinds_of(value)):
             continue
         seen.add(id(value))
         yield path, value
-        stack.extend(((*path, name), child) for name, child in reversed(list(children(value))))
+        below = list(children(value))
+        if values_of_states and isinstance(value, State):
+            below.append(("value", value._value))
+        stack.extend(((*path, name), child) for name, child in reversed(below))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one container held before and after the trace (``before`` None: it is new)."""
+    """What one container held before and after the trace; ``before`` is None if it is new."""
 
     container: Any
+    kind: str
     path: tuple
     before: Any
     after: Any
 
 
 class Snapshot:
-    """The contents of every container below ``root`` at one moment."""
+    """The contents of every container below the roots (path: object) at one moment."""
 
-    def __init__(self, root: Any):
-        self.root = root
-        self.before: dict[int, tuple[Any, Any]] = {}
+    def __init__(self, roots: dict[tuple, Any]):
+        self.roots = roots
+        self.before: dict[tuple[int, str], tuple[Any, tuple, Any]] = {}
         self.state_paths: dict[int, tuple] = {}
-        for path, value in walk(root):
-            if is_container(value):
-                self.before[id(value)] = (value, contents(value))
+        # Also inside the values of states, whose dictionaries init may change in place.
+        for path, value in walk(roots, values_of_states=True):
+            for kind in kinds_of(value):
+                self.before[id(value), kind] = (value, path, read(value, kind))
             if isinstance(value, State):
                 self.state_paths[id(value)] = path
 
     def changes(self) -> list[Change]:
         """List what differs now from the moment of the snapshot, and every container that is new."""
-        found, reached = [], set()
-        for path, container in walk(self.root):
-            if not is_container(container):
-                continue
-            reached.add(id(container))
-            _, before = self.before.get(id(container), (None, None))
-            after = contents(container)
+        found: list[Change] = []
+        new: dict[tuple[int, str], tuple[Any, tuple, Any]] = {}
+        for path, value in walk(self.roots):
+            new |= {(id(value), kind): (value, path, None) for kind in kinds_of(value)}
+        for (_, kind), (value, path, before) in (new | self.before).items():
+            after = read(value, kind)
             if before is None or not same(before, after):
-                found.append(Change(container, path, before, after))
-        for key, (container, before) in self.before.items():
-            if key not in reached and not same(before, after := contents(container)):
-                found.append(Change(container, (), before, after))
+                path = new.get((id(value), kind), (None, path))[1]
+                found.append(Change(value, kind, path, before, after))
         return found
 
     def restore(self) -> None:
         """Put every container back to the moment of the snapshot."""
-        for container, before in self.before.values():
-            if not same(contents(container), before):
-                set_contents(container, before)
+        for (_, kind), (value, _, before) in self.before.items():
+            if not same(read(value, kind), before):
+                write(value, kind, before)
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two contents hold the very same objects."""
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    if isinstance(a, dict) and "bit_generator" in a:
+        return repr(a) == repr(b)
     if isinstance(a, dict):
         return len(a) == len(b) and all(k in b and b[k] is v for k, v in a.items())
-    if isinstance(a, list):
-        return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
-    return a == b if isinstance(a, set) else a is b
+    if isinstance(a, set):
+        return a == b
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
 
 
 def substitute(value: Any, is_leaf: Callable[[Any], bool], replace: Callable[[Any], Any]) -> Any:
-    """Replace leaves in a value that is no container itself: a leaf, a tuple, a registered pytree."""
+    """Replace leaves in a value that is no container itself: a leaf, a tuple, a registered pytree, a partial."""
     if is_leaf(value):
         return replace(value)
-    if is_container(value) or isinstance(value, OPAQUE_TYPES):
+    if isinstance(value, functools.partial):
+        inner = (value.args, value.keywords)
+        new = substitute(inner, is_leaf, replace), {k: substitute(v, is_leaf, replace) for k, v in inner[1].items()}
+        changed = new[0] is not inner or any(new[1][k] is not v for k, v in inner[1].items())
+        return functools.partial(value.func, *new[0][0], **new[1]) if changed else value
+    if kinds_of(value) or isinstance(value, OPAQUE_TYPES):
         return value
-    leaves, tree = jax.tree.flatten(value, is_leaf=is_container)
-    if len(leaves) == 1 and leaves[0] is value:
-        return value
-    if not any(is_leaf(x) for x in leaves):
+    leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: bool(kinds_of(x)))
+    if (len(leaves) == 1 and leaves[0] is value) or not any(is_leaf(x) for x in leaves):
         return value
     return jax.tree.unflatten(tree, [replace(x) if is_leaf(x) else x for x in leaves])
 
@@ -187,10 +238,15 @@ def find_leaves(value: Any, is_leaf: Callable[[Any], bool]) -> list[Any]:
     return found
 
 
+def named(held: Any) -> dict[Any, Any]:
+    """Contents by name; the items of a list or set by their number."""
+    if isinstance(held, dict):
+        return held
+    return dict(enumerate(held)) if isinstance(held, (list, set, deque)) else {}
+
+
 def map_contents(held: Any, change: Callable[[Any], Any]) -> Any:
     """Apply a function to every direct child of contents."""
     if isinstance(held, dict):
         return {k: change(v) for k, v in held.items()}
-    if isinstance(held, (list, set)):
-        return type(held)(map(change, held))
-    return change(held)
+    return type(held)(map(change, held)) if isinstance(held, (list, set, deque)) else held

@@ -63,8 +63,8 @@ class LaneProgram:
         Time of the trace.
     axis_name
         Name of the mapped axis for collectives, if any.
-    module, snapshot, changes
-        The module, its contents before init, and what init changed in them.
+    snapshot, changes
+        The contents of the module before init, and what init changed in them.
     numpy_state
         Where init left NumPy's global generator, if it moved it.
     """
@@ -77,7 +77,6 @@ class LaneProgram:
     level: int
     seconds: float
     axis_name: Any = None
-    module: Any = None
     snapshot: Snapshot | None = None
     changes: tuple[Change, ...] = ()
     numpy_state: Any = None

@@ -26,6 +26,7 @@ LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_sc
 COLLECTIVES = UNIFORM_COLLECTIVES | LANE_COLLECTIVES
 
 
+SMALL = 64  # elements
 RANDOM = frozenset({"threefry2x32", "rng_bit_generator"})
 
 
@@ -42,17 +43,22 @@ class LaneTracer(Tracer):
         """Give JAX the value where its code cannot go on without it, None where it only asks.
 
         JAX uses one method for both. It cannot go on in ``concrete_or_error``; of the places that only
-        ask, those about integers choose another algorithm (``x ** n``, static indices), so they must
+        ask, those about integers and masks choose
+        another algorithm (``x ** n``, static indices, ``x[mask]``), so they must
         see what eager code sees, while ``jnp.array`` would only copy.
         """
         if self.atom.on_axis:
             return None
         callers = _caller_names(3)
         must = callers[0] == "concrete_or_error"
-        integer = self.shape == () and self.dtype.kind in "biu"
-        if must or (integer and "array" not in callers):
+        chooses = self.dtype.kind == "b" or (self.shape == () and self.dtype.kind in "iu")
+        if must or (chooses and "array" not in callers):
             return self._trace.concrete(self)
         return None
+
+    def full_lower(self):
+        """Once the trace is over, stand for the value: a cache outside the module may have kept this."""
+        return self._trace.concrete(self) if self._trace.is_over and not self.atom.on_axis else self
 
     def _value(self, what: str):
         if self.atom.on_axis:
@@ -90,6 +96,15 @@ class LaneTracer(Tracer):
     def tobytes(self, order="C"):
         return self._value("tobytes()").tobytes(order)
 
+    def __format__(self, spec):
+        return format(self._value("a format string"), spec)
+
+    def devices(self):
+        return self._value("devices()").devices()
+
+    def is_deleted(self):
+        return False
+
     def block_until_ready(self):
         return self
 
@@ -107,13 +122,17 @@ class LaneTrace(Trace):
     ----------
     outer
         The trace that was current before, to evaluate lane-independent values under.
+    axis_name
+        Name of the mapped axis for collectives, if there is one.
     """
 
-    __slots__ = ("concretized", "effectful", "outer", "serial", "values")
+    __slots__ = ("axis_name", "concretized", "effectful", "is_over", "outer", "serial", "values")
 
-    def __init__(self, outer: Trace):
+    def __init__(self, outer: Trace, axis_name: Any = None):
         super().__init__()
         self.outer = outer
+        self.axis_name = axis_name
+        self.is_over = False
         self.serial = 0
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
@@ -124,16 +143,21 @@ class LaneTrace(Trace):
         return LaneTracer(self, Variable(aval, random_index=random_index, by_lane=True, on_axis=True))
 
     def atom(self, value: Any) -> Atom:
-        if isinstance(value, LaneTracer) and value._trace is self:
-            return value.atom
+        if isinstance(value, LaneTracer):
+            if value._trace is self:
+                return value.atom
+            value = value.full_lower()
         return as_atom(value)
 
     def concrete(self, tracer: LaneTracer) -> jax.Array:
         atom = tracer.atom
         with set_current_trace(self.outer):
             if isinstance(atom, Variable) and atom not in self.values:
-                # Keep this value only: the way to it may hold far larger arrays.
-                self.values[atom] = evaluate([atom], dict(self.values))[0]
+                # Keep this value and small ones on the way to it, which may hold far larger arrays.
+                known = dict(self.values)
+                (value,) = evaluate([atom], known)
+                small = {v: x for v, x in known.items() if math.prod(v.aval.shape) <= SMALL}
+                self.values = small | {atom: value} | self.values
                 line = _user_line()
                 self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
         return self.values[atom] if isinstance(atom, Variable) else atom.value
@@ -143,11 +167,10 @@ class LaneTrace(Trace):
         avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:
             avals = [avals]
-        collective = primitive.name in COLLECTIVES
+        collective = self.axis_name is not None and not COLLECTIVES.isdisjoint(primitive_names(primitive, params))
         on_axis = collective or any(a.on_axis for a in inputs)
-        by_lane = primitive.name in LANE_COLLECTIVES or (
-            any(a.by_lane for a in inputs) and primitive.name not in UNIFORM_COLLECTIVES
-        )
+        uniform = primitive.name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None
+        by_lane = not uniform and (collective or any(a.by_lane for a in inputs))
         random = any(a.random for a in inputs) or draws(primitive, params)
         self.serial += 1
         equation = Equation(primitive, params, inputs, [], effects, self.serial)
@@ -171,10 +194,14 @@ class LaneTrace(Trace):
         with set_current_trace(self):
             return fun.call_wrapped(*tracers)
 
+    def process_shard_map(self, *args, **kwargs):
+        raise ConcreteValueError(
+            f"init code calls jax.shard_map at {_user_line()}. One lane is initialized as if it were alone: "
+            "leave the mapping to shardinit, or call shard_map on the states afterwards."
+        )
+
     def stage_value(self, value):
-        if isinstance(value, LaneTracer) and value._trace is self:
-            return value
-        return LaneTracer(self, as_atom(value))
+        return value if isinstance(value, LaneTracer) and value._trace is self else LaneTracer(self, self.atom(value))
 
 
 def _caller_names(depth: int) -> list[str]:

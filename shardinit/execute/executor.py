@@ -13,8 +13,8 @@ from brainstate import State
 from brainstate.random import RandomState
 from jax.sharding import Mesh, NamedSharding
 
+from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
-from shardinit.compile.mesh import no_ambient_mesh
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
@@ -116,7 +116,9 @@ def execute(
     with no_ambient_mesh():
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
-    write_back(program, values, [key_after(k, plan.axis_size) for k in keys], again=again)
+        next_keys = [key_after(k, plan.axis_size) for k in keys]
+    versions = dict(_versions())
+    write_back(program, values, next_keys, again=again)
     in_states = _state_values(compiled, values)
     strategies = Counter(p.strategy for p in compiled.programs)
     receipt = Receipt(
@@ -134,7 +136,7 @@ def execute(
         numerics=plan.numerics,
         strategies=dict(sorted(strategies.items())),
         notes=program.notes + compiled.notes,
-        versions=dict(_versions()),
+        versions=versions,
     )
     return InitResult(states_by_axis(program), receipt, compiled)
 

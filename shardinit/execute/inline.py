@@ -29,7 +29,8 @@ def run_inline(program: LaneProgram, axis_size: int, spmd_axis_name: Any = None)
         return evaluate(mapped_atoms, known, [])
 
     lane_keys = [jax.random.split(k, axis_size + 1)[1:] for k in keys]
-    mapped = jax.vmap(lane, out_axes=axes, axis_size=axis_size, spmd_axis_name=spmd_axis_name)(lane_keys)
+    name = {} if program.axis_name is None else {"axis_name": program.axis_name}
+    mapped = jax.vmap(lane, out_axes=axes, axis_size=axis_size, spmd_axis_name=spmd_axis_name, **name)(lane_keys)
     left, alone_left = iter(mapped), iter(alone_values)
     values = [next(alone_left) if alone else next(left) for alone in shared]
     write_back(program, values, [key_after(k, axis_size) for k in keys])

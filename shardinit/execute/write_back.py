@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from brainstate import State
 
-from shardinit.discover.graph import Change, find_leaves, map_contents, set_contents, substitute
+from shardinit.discover.graph import Change, find_leaves, map_contents, named, substitute, write, write_names
 from shardinit.discover.private_brainstate import StateJaxTracer
 from shardinit.discover.program import LaneProgram, Output
 from shardinit.discover.trace import LaneTracer
@@ -30,9 +30,13 @@ def write_back(program: LaneProgram, values: Sequence[Any], keys: Sequence[jax.A
     """
     before = [(s, s._value, s._been_writen) for s in _states(program)]
     try:
-        arrays = _write_values(program, values)
+        leaves = _leaves(program, values)
+        arrays = {id(o.atoms[0]): v[0] for o, v in leaves if o.state is None}
         for change in program.changes:
             _apply(change, arrays, again)
+        for output, value in leaves:
+            if output.state is not None:
+                _write_state(output, value, program.level)
         for random_input, key in zip(program.random_inputs, keys, strict=True):
             random_input.state.value = key
         if program.numpy_state is not None and not again:
@@ -49,17 +53,10 @@ def _states(program: LaneProgram) -> list[State]:
     return [o.state for o in program.outputs if o.state is not None] + [r.state for r in program.random_inputs]
 
 
-def _write_values(program: LaneProgram, values: Sequence[Any]) -> dict[int, Any]:
-    """Write the states; return the arrays of attributes by the identity of their atom."""
-    arrays: dict[int, Any] = {}
+def _leaves(program: LaneProgram, values: Sequence[Any]) -> list[tuple[Output, list[Any]]]:
+    """Values of each output's leaves."""
     left = iter(values)
-    for output in program.outputs:
-        leaves = [_value(atom, value) for atom, value in zip(output.atoms, left, strict=False)]
-        if output.state is None:
-            arrays[id(output.atoms[0])] = leaves[0]
-        else:
-            _write_state(output, leaves, program.level)
-    return arrays
+    return [(o, [_value(atom, next(left)) for atom in o.atoms]) for o in program.outputs]
 
 
 def _value(atom: Any, value: Any) -> Any:
@@ -78,19 +75,24 @@ def _write_state(output: Output, leaves: list[Any], level: int) -> None:
 
 
 def _apply(change: Change, arrays: dict[int, Any], again: bool) -> None:
+    """Do to a container what init did to it; ``again``: only what holds traced arrays."""
+
     def is_traced(value):
         return isinstance(value, LaneTracer)
 
     def concrete(value):
         return substitute(value, is_traced, lambda tracer: arrays[id(tracer.atom)])
 
-    if not again:
-        set_contents(change.container, map_contents(change.after, concrete))
-    elif isinstance(change.after, dict):
-        target = change.container if isinstance(change.container, dict) else vars(change.container)
-        target.update({k: concrete(v) for k, v in change.after.items() if find_leaves(v, is_traced)})
-    elif isinstance(change.after, list) and find_leaves(tuple(change.after), is_traced):
-        change.container[:] = map_contents(change.after, concrete)
+    traced = {name for name, value in named(change.after).items() if find_leaves(value, is_traced)}
+    if isinstance(change.after, dict) and change.kind != "generator":
+        before = {} if change.before is None else change.before
+        after = change.after
+        if again:
+            before, after = {}, {name: after[name] for name in traced}
+        changed = {k: concrete(v) for k, v in after.items() if k in traced or k not in before or before[k] is not v}
+        write_names(change.container, change.kind, {k: v for k, v in before.items() if k not in after}, changed)
+    elif traced or not again:
+        write(change.container, change.kind, map_contents(change.after, concrete))
 
 
 def states_by_axis(program: LaneProgram) -> dict[int | None, list[State]]:

@@ -1,0 +1,24 @@
+"""The ambient mesh, which ``jax.set_mesh`` or ``with mesh:`` sets, and being without it."""
+
+import contextlib
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from shardinit.private_jax import get_concrete_mesh, thread_resources
+
+
+def ambient_mesh() -> Mesh | None:
+    """Return the ambient mesh, set in either of JAX's two ways; None if there is none."""
+    for mesh in (get_concrete_mesh(), thread_resources.env.physical_mesh):
+        if isinstance(mesh, Mesh) and not mesh.empty:
+            return mesh
+    return None
+
+
+def no_ambient_mesh() -> contextlib.AbstractContextManager:
+    """Inside, there is none: a lane knows no mesh, and our own meshes are named by shardings alone."""
+    if ambient_mesh() is None:
+        return contextlib.nullcontext()
+    return jax.set_mesh(Mesh(np.empty((), object), ()))

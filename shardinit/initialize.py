@@ -1,6 +1,5 @@
 """The front door: the functions that users call instead of brainstate's."""
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +12,12 @@ from jax.sharding import AxisType, Mesh
 from shardinit.ambient import ambient_mesh
 from shardinit.compile.compiler import compile
 from shardinit.discover.discovery import discover
-from shardinit.discover.program import LaneProgram
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.execute.executor import InitResult, execute
 from shardinit.execute.inline import run_inline
 from shardinit.execute.run import Progress
 from shardinit.execute.write_back import states_by_axis
-from shardinit.plan.planner import InitPlan, check_axis_size, plan
+from shardinit.plan.planner import check_axis_size, plan
 from shardinit.plan.topology import Topology
 from shardinit.private_jax import eval_trace, trace_ctx
 
@@ -83,24 +81,18 @@ def vmap2_new_states(
     (5,)
     """
     ambient = ambient_mesh()
-    names = _axis_names(spmd_axis_name)
     if axis_size is None:
-        axis_size, names = _inferred_axis_size(ambient, names)
+        axis_size, spmd_axis_name = _inferred_axis_size(ambient, spmd_axis_name)
     axis_size = check_axis_size(axis_size)
     if not _is_eager():
         return _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name)
-    mesh, lanes_axis = None, None
-    if ambient is not None and names and all(n in ambient.shape for n in names):
-        if len(names) > 1:
-            raise ArgumentError(
-                f"spmd_axis_name={names!r} names several mesh axes. Name one, and let the mesh have it as one axis."
-            )
-        mesh, lanes_axis = ambient, names[0]
-        _check_divides(axis_size, mesh.shape[lanes_axis], lanes_axis)
+    mesh = None if spmd_axis_name is None else ambient
+    if mesh is not None:
+        _check_spmd_axis(mesh, spmd_axis_name, axis_size)
     program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
     topology = Topology("cpu", 1, ()) if mesh is None else Topology.from_mesh(mesh)
-    planned = plan(program, topology, axis_size=axis_size, numerics=numerics, lanes_axis=lanes_axis)
-    return _compile_and_execute(program, planned, mesh, 0.0, None).states
+    planned = plan(program, topology, axis_size=axis_size, numerics=numerics, lanes_axis=spmd_axis_name)
+    return execute(compile(program, planned, mesh)).states
 
 
 def pmap2_new_states(
@@ -149,6 +141,10 @@ def pmap2_new_states(
     >>> module.count.value.shape == (jax.local_device_count(),)
     True
     """
+    if axis_name is not None and not isinstance(axis_name, str):
+        raise ArgumentTypeError(
+            f"axis_name={axis_name!r} is a {type(axis_name).__name__}. Pass a str: it names the axis of a mesh."
+        )
     devices = jax.local_devices()
     axis_size = len(devices) if axis_size is None else check_axis_size(axis_size)
     if axis_size < len(devices):
@@ -174,7 +170,7 @@ def pmap2_new_states(
     planned = plan(
         program, Topology.from_mesh(mesh), axis_size=axis_size, strategy="pmap", numerics=numerics, lanes_axis=name
     )
-    return _compile_and_execute(program, planned, mesh, 0.0, None).states
+    return execute(compile(program, planned, mesh)).states
 
 
 def shard_new_states(
@@ -243,14 +239,8 @@ def shard_new_states(
         from shardinit.report.progress import progress_bar
 
         with progress_bar() as update:
-            return _compile_and_execute(program, planned, mesh, seconds, update)
-    return _compile_and_execute(program, planned, mesh, seconds, progress or None)
-
-
-def _compile_and_execute(
-    program: LaneProgram, planned: InitPlan, mesh: Mesh | None, seconds: float, progress: Progress | None
-) -> InitResult:
-    return execute(compile(program, planned, mesh), progress=progress, plan_seconds=seconds)
+            return execute(compile(program, planned, mesh), progress=update, plan_seconds=seconds)
+    return execute(compile(program, planned, mesh), progress=progress or None, plan_seconds=seconds)
 
 
 def _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis_name, axis_name=None) -> StatesByAxis:
@@ -270,24 +260,25 @@ def _is_eager() -> bool:
     return trace_ctx.trace is eval_trace
 
 
-def _axis_names(spmd_axis_name: Any) -> tuple[Any, ...]:
-    if spmd_axis_name is None:
-        return ()
-    return tuple(spmd_axis_name) if isinstance(spmd_axis_name, (tuple, list)) else (spmd_axis_name,)
-
-
-def _inferred_axis_size(ambient: Mesh | None, names: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
-    wanted = names or ("lanes",)
-    if ambient is not None and all(n in ambient.shape for n in wanted):
-        return math.prod(ambient.shape[n] for n in wanted), wanted
-    has = f"has the axes {tuple(ambient.shape)}" if ambient is not None else "is not set"
+def _inferred_axis_size(ambient: Mesh | None, spmd_axis_name: Any) -> tuple[int, Any]:
+    """Size and name of the ambient mesh axis that the lanes go over."""
+    wanted = "lanes" if spmd_axis_name is None else spmd_axis_name
+    if ambient is not None and wanted in ambient.axis_names:
+        return ambient.shape[wanted], wanted
+    has = f"has the axes {ambient.axis_names}" if ambient is not None else "is not set"
     raise ArgumentError(
-        f"axis_size=None cannot be inferred: the ambient mesh {has}, and the lanes would be its axis {wanted[0]!r}. "
+        f"axis_size=None cannot be inferred: the ambient mesh {has}, and the lanes would be its axis {wanted!r}. "
         "Pass axis_size, such as axis_size=8, or set a mesh with that axis by jax.set_mesh."
     )
 
 
-def _check_divides(axis_size: int, shards: int, name: Any) -> None:
+def _check_spmd_axis(mesh: Mesh, name: Any, axis_size: int) -> None:
+    if name not in mesh.axis_names:
+        raise ArgumentError(
+            f"spmd_axis_name={name!r} is no axis of the ambient mesh, which has {mesh.axis_names}. "
+            f"Name one of them, such as spmd_axis_name={mesh.axis_names[0]!r}."
+        )
+    shards = mesh.shape[name]
     if axis_size % shards:
         below = axis_size // shards * shards
         sizes = " or ".join(f"axis_size={s}" for s in (below, below + shards) if s)

@@ -95,13 +95,12 @@ def plan(
     axis_size: AxisSize,
     devices: Devices = None,
     kwargs: Kwargs = "{}",
-    seed: Seed = 0,
     strategy: Strategy = StrategyName.auto,
     numerics: Numerics = NumericsName.exact,
     as_json: AsJson = False,
 ) -> None:
     """Discover and plan; run nothing, make no array."""
-    _, planned = _plan(target, axis_size, devices, kwargs, seed, strategy, numerics)
+    _, planned = _plan(target, axis_size, devices, kwargs, None, strategy, numerics)
     if as_json:
         print(planned.to_json())
         return
@@ -132,9 +131,10 @@ def _plan(target, axis_size, devices, kwargs, seed, strategy, numerics):
     try:
         if devices is not None:
             emulate_cpu(devices)
-        import brainstate
+        if seed is not None:
+            import brainstate
 
-        brainstate.random.seed(seed)
+            brainstate.random.seed(seed)
         module = build_module(target)
     except TargetFailedError as error:
         _fail(USAGE, str(error), error.__cause__)
@@ -144,9 +144,10 @@ def _plan(target, axis_size, devices, kwargs, seed, strategy, numerics):
         program = discover(module, init_kwargs)
     except Exception as error:
         _fail(FAILED, "init_all_states failed", error)
+    topology = Topology.local() if devices is None else Topology("cpu", devices)
     try:
         return program, make_plan(
-            program, Topology.local(), axis_size=axis_size, strategy=strategy.value, numerics=numerics.value
+            program, topology, axis_size=axis_size, strategy=strategy.value, numerics=numerics.value
         )
     except ShardInitError as error:
         _fail(REFUSED, str(error))

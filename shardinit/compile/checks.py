@@ -8,7 +8,7 @@ more than one device. Only its predicate matters, unless it holds.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shardinit.discover.equations import Atom, Equation
+from shardinit.discover.equations import Atom, Equation, jaxprs_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,13 +31,14 @@ class Check:
 
 
 def find_checks(effectful: Iterable[Equation], in_pieces: Sequence[Equation]) -> list[Check]:
-    """Make a check of every effectful equation that no piece contains."""
+    """Make a check of every effectful equation, unless it is a single call that a piece makes anyway."""
     inside = {e.serial for e in in_pieces}
     checks = []
     for equation in effectful:
         if equation.serial in inside:
-            continue
-        if equation.primitive.name == "cond":
+            if jaxprs_of(equation.params):  # the piece has it without its checks
+                checks.append(Check(equation, None))
+        elif equation.primitive.name == "cond":
             branches = equation.params["branches"]
             # A cond gives every branch the effects of all, so look at what each one really does.
             acting = frozenset(i for i, b in enumerate(branches) if any(e.effects for e in b.jaxpr.eqns))

@@ -124,7 +124,7 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         mesh = make_mesh(plan)
     else:
         check_mesh(plan, mesh)
-    with no_ambient_mesh():
+    with no_ambient_mesh(), jax.disable_jit(False):
         return _compile(program, plan, mesh, started)
 
 
@@ -173,9 +173,10 @@ def _ends(program: LaneProgram, plan: InitPlan) -> tuple[list[tuple[int, Atom]],
     for output, state in zip(program.outputs, plan.states, strict=True):
         for atom, leaf in zip(output.atoms, state.leaves, strict=True):
             if not _stays_as_it_is(atom, state.spec.out_axis, plan):
-                local = state.spec.kind == "attribute" and state.spec.out_axis is None
                 axis = None if state.spec.out_axis is None else state.spec.out_axis % len(leaf.shape)
-                strategy = "local" if local else "shard_map" if state.strategy == "pmap" else state.strategy
+                strategy: str = "shard_map" if state.strategy == "pmap" else state.strategy
+                if state.spec.kind == "attribute" and axis is None:
+                    strategy = "vmap" if atom.on_axis else "local"
                 placements[index] = Placement(axis, leaf.partition_spec, strategy)
                 ends.append((index, atom))
             index += 1
@@ -207,7 +208,8 @@ def _cut_by_home(ends, placements, known):
     """Cut what lives on the mesh and what lives on the default device apart, so that they share no piece."""
     on_mesh = [e for e in ends if placements[e[0]].strategy != "local"]
     local = [e for e in ends if placements[e[0]].strategy == "local"]
-    return [*cut(on_mesh, known), *cut(local, known)]
+    whole_lanes = all(p.strategy != "gspmd" for p in placements.values())
+    return [*cut(on_mesh, known, sums_alone=whole_lanes), *cut(local, known)]
 
 
 def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Equation]) -> tuple[str, ...]:
@@ -266,8 +268,7 @@ class _Compiler:
             _executables.move_to_end(key)
             self.cached += 1
             return future
-        with jax.disable_jit(False):
-            lowered = lower()
+        lowered = lower()
         options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
         future = _executables[key] = _threads.submit(lambda: lowered.compile(compiler_options=options))
         while len(_executables) > CACHED_EXECUTABLES:

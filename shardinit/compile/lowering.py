@@ -13,9 +13,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from shardinit.compile.keys import KeyTable, fill_table, is_prefix_stable, key_impl, key_words, lane_keys
-from shardinit.compile.primitives import MOVES, UNSPLITTABLE, contains
+from shardinit.compile.primitives import MOVES, UNSPLITTABLE, contains, pure_params
 from shardinit.compile.programs import Placement, UniqueProgram
-from shardinit.discover.equations import is_key
+from shardinit.discover.equations import bind, is_key
 from shardinit.discover.trace import COLLECTIVES
 
 
@@ -125,7 +125,7 @@ def lane_function(program: UniqueProgram, exact: bool):
 def _evaluate(equation, arguments):
     if equation.primitive.name == "device_put":  # the plan says where things go
         return arguments
-    return equation.evaluate(arguments)
+    return bind(equation.primitive, pure_params(equation), arguments)
 
 
 def rounded(value, zero):

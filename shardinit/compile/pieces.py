@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shardinit.compile.primitives import accumulates
-from shardinit.discover.equations import Atom, Equation, Variable
+from shardinit.discover.equations import Atom, Equation, Variable, slice_of
 
 CHEAP_ELEMENTS = 64  # an array of at most that many elements may be computed twice
 CHEAP_EQUATIONS = 64  # ... if at most that many equations lead to it
@@ -40,7 +40,7 @@ class Piece:
     outputs: tuple[tuple[int | None, Atom], ...]
 
 
-def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list[Piece]:
+def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable], sums_alone: bool = True) -> list[Piece]:
     """Cut a program into pieces, in an order in which each comes after the pieces it takes values from.
 
     Parameters
@@ -49,16 +49,15 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list
         Index and atom of every output.
     keys
         Variables that the key table provides: slices stop there.
+    sums_alone
+        Whether sums are pieces of their own. Not where single lanes are split over devices: what is
+        handed on between pieces is whole lanes.
     """
     groups = _Groups()
     users: dict[int, set[int]] = {}  # equation -> groups that need it
-    needed: dict[int, Equation] = {}
     for index, atom in outputs:
-        group = groups.new((index, atom))
-        if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
-            users.setdefault(atom.equation.serial, set()).add(group)
-            needed[atom.equation.serial] = atom.equation
-    slices = _reachable(needed.values(), keys)
+        _add_users(users, [atom], {groups.new((index, atom))}, keys)
+    slices = slice_of((atom for _, atom in outputs), keys.__contains__)
     sizes = _cheap_sizes(slices, keys)
     handed_on: dict[Variable, int] = {}
     handing_on: set[int] = set()
@@ -72,7 +71,7 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list
 
     for equation in reversed(slices):
         own = {groups.find(g) for g in users.get(equation.serial, ())}
-        alone = accumulates(equation)
+        alone = sums_alone and accumulates(equation)
         if alone or read_alone.intersection(equation.outputs):
             own = {hand_on(equation)}
         elif len(own) > 1 and sizes[equation.serial] > CHEAP_EQUATIONS:
@@ -81,12 +80,16 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable]) -> list
             own = {groups.union(own) if tied <= LARGEST_UNION and handing_on.isdisjoint(own) else hand_on(equation)}
         if alone:
             read_alone.update(a for a in equation.inputs if a.on_axis)
-        for atom in equation.inputs:
-            if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
-                users.setdefault(atom.equation.serial, set()).update(own)
+        _add_users(users, equation.inputs, own, keys)
     # The trace was walked backwards: what is handed on was found last where it comes first.
     order = sorted(handing_on, reverse=True) + [g for g in sorted(groups.outputs) if g not in handing_on]
     return [_piece(groups.outputs[g], g, groups, keys, handed_on) for g in order]
+
+
+def _add_users(users: dict[int, set[int]], atoms, groups: set[int], keys) -> None:
+    for atom in atoms:
+        if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
+            users.setdefault(atom.equation.serial, set()).update(groups)
 
 
 class _Groups:
@@ -115,21 +118,6 @@ class _Groups:
         return first
 
 
-def _reachable(ends, keys, stop=lambda variable: False) -> list[Equation]:
-    """Equations on the way to some equations, in the order of the trace, stopping at keys."""
-    found: dict[int, Equation] = {}
-    stack = list(ends)
-    while stack:
-        equation = stack.pop()
-        if equation.serial in found:
-            continue
-        found[equation.serial] = equation
-        for atom in equation.inputs:
-            if isinstance(atom, Variable) and atom not in keys and atom.equation is not None and not stop(atom):
-                stack.append(atom.equation)
-    return [found[serial] for serial in sorted(found)]
-
-
 def _cheap_sizes(equations, keys) -> dict[int, int]:
     """Number of equations that lead to each one, infinite where it or they are not cheap."""
     sizes: dict[int, int] = {}
@@ -148,15 +136,12 @@ def _piece(outputs, group, groups: _Groups, keys, handed_on) -> Piece:
     def comes_from_elsewhere(variable):
         return variable in handed_on and groups.find(handed_on[variable]) != group
 
-    ends = [
-        atom.equation
-        for index, atom in outputs
-        if isinstance(atom, Variable)
-        and atom.equation is not None
-        and atom not in keys
-        and not (index is not None and comes_from_elsewhere(atom))
-    ]
-    equations = _reachable(ends, keys, comes_from_elsewhere)
+    # What other pieces hand on is taken from them, also where it is an output of its own.
+    own = {atom for index, atom in outputs if index is None}
+    equations = slice_of(
+        (atom for _, atom in outputs),
+        lambda v: v in keys or (v not in own and comes_from_elsewhere(v)),
+    )
     made = {v for e in equations for v in e.outputs}
     read = [a for e in equations for a in e.inputs] + [a for _, a in outputs]
     outside = list(dict.fromkeys(a for a in read if isinstance(a, Variable) and a not in made))

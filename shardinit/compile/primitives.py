@@ -1,6 +1,10 @@
 """What the compiler needs to know of single primitives, by name."""
 
+from typing import Any
+
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import Literal as JaxprLiteral
 
 from shardinit.discover.equations import Equation, jaxprs_of, primitive_names
 
@@ -34,6 +38,32 @@ ACCUMULATING = frozenset(
     {"reduce_sum", "reduce_prod", "dot_general", "conv_general_dilated", "cumsum", "cumprod", "cumlogsumexp"}
     | {"reduce_window_sum", "ragged_dot", "scatter-add", "scatter_add"}
 )
+
+
+def pure_params(equation: Equation) -> dict[str, Any]:
+    """Parameters of an equation, without the checks in the jaxprs that it carries (``checks.py`` runs those)."""
+    return {k: _pure(v) for k, v in equation.params.items()} if equation.effects else equation.params
+
+
+def _pure(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_pure, value))
+    if isinstance(value, ClosedJaxpr):
+        return value.replace(jaxpr=_pure(value.jaxpr))
+    if not isinstance(value, Jaxpr) or not value.effects:
+        return value
+    read = [a for e in value.eqns for a in e.invars] + list(value.outvars)
+    used = {a for a in read if not isinstance(a, JaxprLiteral)}
+    kept = [e for e in value.eqns if not e.effects or any(v in used for v in e.outvars)]
+    pure = [e.replace(params={k: _pure(v) for k, v in e.params.items()}) if e.effects else e for e in kept]
+    pure = [e.replace(effects=_effects(e)) if e.effects else e for e in pure]
+    return value.replace(eqns=pure, effects=frozenset().union(*(e.effects for e in pure)))
+
+
+def _effects(equation: JaxprEqn) -> Any:
+    """Effects of an equation that has none but those of its jaxprs."""
+    inner = jaxprs_of(equation.params)
+    return frozenset().union(*(j.effects for j in inner)) if inner else equation.effects
 
 
 def contains(equation: Equation, names: frozenset[str]) -> bool:

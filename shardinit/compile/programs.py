@@ -13,6 +13,7 @@ import numpy as np
 from shardinit.compile.canonical import aval_key, canonical_params, number
 from shardinit.compile.keys import KeyTable
 from shardinit.compile.pieces import Piece
+from shardinit.compile.primitives import pure_params
 from shardinit.discover.equations import Constant, Equation, Literal, Variable
 
 # Where an atom of a unique program comes from: ("equation", i, j), ("key", i), ("literal", i), ...
@@ -147,11 +148,11 @@ def unique_programs(
         sources = tuple(tuple(slots.source(a) for a in e.inputs) for e in piece.equations)
         outputs = tuple((slots.source(atom), atom.aval, placement(index, atom)) for index, atom in piece.outputs)
         shared = tuple((v.aval, v.by_lane) for v in piece.shared)
+        forward = tuple((e.primitive, canonical_params(pure_params(e))) for e in piece.equations)
         key = number(
             (
-                tuple(
-                    (e.primitive, canonical_params(e.params), s) for e, s in zip(piece.equations, sources, strict=True)
-                ),
+                forward,
+                sources,
                 tuple((s, aval_key(aval), p) for s, aval, p in outputs),
                 tuple(slots.keys),
                 tuple((aval_key(aval), by_lane) for aval, by_lane in shared),

@@ -45,7 +45,7 @@ def kinds_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, np.random.Generator):
         return ("generator",)
     opaque = type(value).__module__.partition(".")[0] in OPAQUE_PACKAGES
-    return () if opaque or not (hasattr(value, "__dict__") or _slots(type(value))) else ("attributes",)
+    return () if opaque or not (hasattr(value, "__dict__") or _slots(value.__class__)) else ("attributes",)
 
 
 def read(value: Any, kind: str) -> Any:
@@ -58,7 +58,7 @@ def read(value: Any, kind: str) -> Any:
         return {"__defaults__": value.__defaults__, "__kwdefaults__": value.__kwdefaults__, **vars(value)}
     if kind == "generator":
         return value.bit_generator.state
-    held = {s: getattr(value, s) for s in _slots(type(value)) if hasattr(value, s)} | getattr(value, "__dict__", {})
+    held = {s: getattr(value, s) for s in _slots(value.__class__) if hasattr(value, s)} | getattr(value, "__dict__", {})
     return {k: v for k, v in held.items() if k not in STATE_INTERNALS} if isinstance(value, State) else held
 
 

@@ -172,6 +172,7 @@ class LaneTrace(Trace):
         uniform = primitive.name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None
         by_lane = not uniform and (collective or any(a.by_lane for a in inputs))
         random = any(a.random for a in inputs) or draws(primitive, params)
+        effects = frozenset(e for e in effects if type(e).__name__ != "NamedAxisEffect")  # no effect, just a name
         self.serial += 1
         equation = Equation(primitive, params, inputs, [], effects, self.serial)
         equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]

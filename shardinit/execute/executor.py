@@ -113,7 +113,7 @@ def execute(
     started = time.perf_counter()
     program, plan = compiled.program, compiled.plan
     keys = _base_keys(compiled, key)
-    with no_ambient_mesh():
+    with no_ambient_mesh(), jax.disable_jit(False):
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
         next_keys = [key_after(k, plan.axis_size) for k in keys]

@@ -1,6 +1,7 @@
 """Running compiled pieces: keys first, then every instance, then the checks."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +62,11 @@ class _Runner:
         self.compile_seconds = 0.0
         self.values: list[Any] = [None] * (compiled.leaves + len(compiled.checks))
         self.handed_on: dict[Variable, Any] = {}
-        self.readers: dict[Variable, int] = {}
         self.key_tables: dict[tuple[int, Layout], jax.Array] = {}
         self.constants: dict[tuple[int, Layout], Any] = {}
-        for program in compiled.programs:
-            for instance in program.program.instances:
-                for variable in instance.shared:
-                    self.readers[variable] = self.readers.get(variable, 0) + 1
+        instances = [i for p in compiled.programs for i in p.program.instances]
+        self.readers: Counter[Variable] = Counter(v for i in instances for v in i.shared)
+        self.constant_readers = Counter(id(c) for i in instances for c in i.constants)
 
     def run_all(self) -> list[Any]:
         # What waits for other pieces, or is waited for, goes first, in the order of the pieces.
@@ -114,6 +113,10 @@ class _Runner:
             self.readers[variable] -= 1
             if not self.readers[variable]:
                 del self.handed_on[variable]
+        for constant in instance.constants:
+            self.constant_readers[id(constant)] -= 1
+            if not self.constant_readers[id(constant)]:
+                self.constants = {k: v for k, v in self.constants.items() if k[0] != id(constant)}
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -145,12 +148,18 @@ class _Launcher:
 
 
 def _put(value: Any, layout: Layout) -> Any:
-    """Put a small value where a layout wants what all devices share."""
-    return value if layout.mesh is None else jax.device_put(value, layout.replicated)
+    """Put a value where a layout wants what all devices share."""
+    if layout.mesh is not None:
+        return jax.device_put(value, layout.replicated)
+    home = getattr(jax.config, "jax_default_device", None)
+    if not isinstance(home, jax.Device):
+        home = jax.local_devices(backend=home)[0]
+    elsewhere = isinstance(value, jax.Array) and value.devices() != {home}
+    return jax.device_put(value, home) if elsewhere else value
 
 
 def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Sequence[jax.Array]) -> None:
-    """Run the effect of a check where its predicate asks for it."""
+    """Run the effect of a check where its predicate asks for it, a device's share of the lanes at a time."""
     axis_size = compiled.plan.axis_size
     by_lane = any(a.on_axis for a in check.equation.inputs)
     if predicate is not None:
@@ -171,7 +180,9 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
     if not by_lane:
         effect([None] * len(inputs))
     else:
-        jax.vmap(effect)([jax.random.split(k, axis_size + 1)[1:][lanes] for k in keys])
+        share = compiled.plan.lanes_per_device
+        for at in range(0, len(lanes), share):
+            jax.vmap(effect)([jax.random.split(k, axis_size + 1)[1:][lanes[at : at + share]] for k in keys])
     jax.effects_barrier()
 
 

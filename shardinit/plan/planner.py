@@ -6,8 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
-from jax.sharding import PartitionSpec
-
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.plan.specs import LeafSpec, StateSpec
 from shardinit.plan.topology import Topology
@@ -261,8 +259,3 @@ def _leaf_plan(leaf: LeafSpec, out_axis, axis_size: int, axes, lanes, model) -> 
             spec[max(free, key=lambda a: shape[a])] = model
             size //= axes[model]
     return LeafPlan(shape, tuple(spec), size)
-
-
-def partition_spec(leaf: LeafPlan) -> PartitionSpec:
-    """Make JAX's PartitionSpec of a leaf's plan."""
-    return PartitionSpec(*leaf.partition_spec)

@@ -45,6 +45,6 @@ class Topology:
     @classmethod
     def from_mesh(cls, mesh: Any) -> "Topology":
         """Take a ``jax.sharding.Mesh`` or ``AbstractMesh`` as it is."""
-        axes = tuple((str(name), int(size)) for name, size in mesh.shape.items())
+        axes = tuple((name, int(size)) for name, size in mesh.shape.items())
         device = mesh.devices.flat[0] if isinstance(mesh, jax.sharding.Mesh) else None
         return cls(device.platform if device else "cpu", math.prod(size for _, size in axes), axes)

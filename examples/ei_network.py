@@ -143,6 +143,7 @@ def main() -> None:
     potentials = u.get_mantissa(net.E.V.value)
     assert potentials.sharding.shard_shape(potentials.shape)[0] * arguments.devices == lanes, potentials.sharding
     plot(exc, inh, rates, shown, arguments.output)
+    print(f"raster of lanes {', '.join(map(str, shown))}: {arguments.output}")
 
 
 if __name__ == "__main__":

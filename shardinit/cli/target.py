@@ -56,7 +56,11 @@ def build_module(target: str) -> Any:
     try:
         module = factory()
     except Exception as error:
-        raise TargetFailedError(f"{target} raised while it built the module") from error
+        raise TargetFailedError(f"{target} raised when called without arguments to build the module") from error
+    if isinstance(module, type):
+        raise TargetError(
+            f"{target} returned the class {module.__name__}, not an instance. Return {module.__name__}()."
+        )
     if not callable(getattr(module, "init_all_states", None)):
         raise TargetError(
             f"{target} returned a {type(module).__name__} without init_all_states. Return a brainstate.nn.Module."

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import jax
@@ -22,15 +23,16 @@ from shardinit.compile.primitives import accumulates
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
 from shardinit.discover.equations import Atom, Constant, Equation, Variable, slice_of
 from shardinit.discover.program import LaneProgram, listed
+from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.plan.planner import InitPlan
 
 CACHED_EXECUTABLES = 1024
 
 SETTINGS = ("enable_x64", "threefry_partitionable", "default_matmul_precision", "default_device", "debug_nans")
 
-# A piece runs a few times only, so LLVM's later passes cost more than they give: a third of the compile
-# time, for the same bits (they do not touch rounding) and the same run time of a draw.
-CPU_OPTIONS = {"xla_backend_optimization_level": 1}
+# LLVM's later passes cost the key program more than they give. It is all integers, so its bits are the same;
+# not so for the others, where they decide which elements go through a vectorized logarithm.
+KEY_OPTIONS_ON_CPU = {"xla_backend_optimization_level": 1}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +45,7 @@ class CompiledProgram:
     executable: Future
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CompiledInit:
     """Everything that ``execute`` runs.
 
@@ -80,6 +82,11 @@ class CompiledInit:
     seconds: float
     cached: int
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"CompiledInit({len(self.programs)} programs, axis_size={self.plan.axis_size}, mesh={self.plan.mesh_axes})"
+        )
 
     def wait(self) -> "CompiledInit":
         """Wait until everything is compiled."""
@@ -119,6 +126,16 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     >>> len(shardinit.compile(traced, planned).wait().programs)
     1
     """
+    if not isinstance(program, LaneProgram) or not isinstance(plan, InitPlan):
+        raise ArgumentTypeError(
+            f"compile(program, plan) got a {type(program).__name__} and a {type(plan).__name__}. "
+            "Pass what discover and plan return."
+        )
+    for ours, planned in zip_longest(program.specs, (s.spec for s in plan.states)):
+        if ours != planned:
+            raise PlanError(
+                f"the plan is of another program: it has {planned} where the program has {ours}. Plan again."
+            )
     started = time.perf_counter()
     if mesh is None:
         mesh = make_mesh(plan)
@@ -247,7 +264,9 @@ class _Compiler:
                 filled = self.tables[table]
                 key = ("keys", filled.kinds, len(filled.roots), len(filled.parents), shape, filled.dtype)
                 self.keys[table, layout] = self._compiled(
-                    (key, layout), partial(lower_keys, self.tables[table], layout)
+                    (key, layout),
+                    partial(lower_keys, self.tables[table], layout),
+                    KEY_OPTIONS_ON_CPU if jax.default_backend() == "cpu" else None,
                 )
         shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
         executable = self._compiled(
@@ -261,7 +280,7 @@ class _Compiler:
             return self.layout.on_default_device()
         return self.layout.unsplit() if strategy == "vmap" else self.layout
 
-    def _compiled(self, key: Any, lower: Callable[[], Any]) -> Future:
+    def _compiled(self, key: Any, lower: Callable[[], Any], options: dict[str, Any] | None = None) -> Future:
         key = (key, _configuration())
         future = _executables.get(key)
         if future is not None and not (future.done() and future.exception()):
@@ -269,7 +288,6 @@ class _Compiler:
             self.cached += 1
             return future
         lowered = lower()
-        options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
         future = _executables[key] = _threads.submit(lambda: lowered.compile(compiler_options=options))
         while len(_executables) > CACHED_EXECUTABLES:
             _executables.popitem(last=False)

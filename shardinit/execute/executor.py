@@ -21,7 +21,7 @@ from shardinit.execute.write_back import measured_bytes, states_by_axis, write_b
 from shardinit.plan.planner import InitPlan
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class InitResult:
     """An initialized ensemble.
 
@@ -77,6 +77,9 @@ class InitResult:
         False
         """
         return execute(self.compiled, key=key, again=True)
+
+    def __repr__(self) -> str:
+        return f"InitResult({self.receipt.states} states, axis_size={self.plan.axis_size}, mesh={self.plan.mesh_axes})"
 
     def __str__(self) -> str:
         from shardinit.execute.text import result_text

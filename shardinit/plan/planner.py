@@ -152,6 +152,10 @@ def plan(
     ('shard_map', ('lanes', None), 3200)
     """
     axis_size = check_axis_size(axis_size)
+    if not isinstance(topology, Topology):
+        raise ArgumentTypeError(
+            f"topology is a {type(topology).__name__}. Pass a Topology, such as Topology.local() or Topology('cpu', 8)."
+        )
     for name, value, known in (
         ("strategy", strategy, ("auto", *get_args(Strategy))),
         ("numerics", numerics, get_args(Numerics)),
@@ -181,6 +185,9 @@ def _mesh(topology: Topology, axis_size: int, strategy: str, wanted: str | None)
     """Mesh axes, the axis of the lanes, the axis that splits single lanes, and why."""
     if topology.mesh_axes == ():
         return {}, None, None, "the default device: nothing to split"
+    if strategy == "vmap":
+        axes = {"lanes": topology.devices} if topology.mesh_axes is None else dict(topology.mesh_axes)
+        return axes, None, None, f"as asked: every one of {topology.devices} devices computes all lanes"
     if topology.mesh_axes is None:
         lanes = math.gcd(axis_size, topology.devices)
         model = topology.devices // lanes
@@ -188,6 +195,12 @@ def _mesh(topology: Topology, axis_size: int, strategy: str, wanted: str | None)
             return {"lanes": lanes}, "lanes", None, f"{axis_size} lanes on {lanes} devices: {axis_size // lanes} each"
         if strategy in ("shard_map", "pmap"):
             raise _does_not_divide(strategy, axis_size, topology.devices)
+        if lanes == 1 and axis_size > 1:
+            split = (
+                "no common factor, so the lanes are not split; large states are split over `model`, small ones copied"
+            )
+            reason = f"{axis_size} lanes on {topology.devices} devices: {split}. {_sizes(axis_size, model)} would split"
+            return {"lanes": lanes, "model": model}, "lanes", "model", reason
         split = f"{lanes} divide the lanes, the other factor {model} is `model`"
         reason = f"{axis_size} lanes on {topology.devices} devices: {split}"
         return {"lanes": lanes, "model": model}, "lanes", "model", reason
@@ -212,12 +225,16 @@ def _mesh(topology: Topology, axis_size: int, strategy: str, wanted: str | None)
 
 
 def _does_not_divide(strategy: str, axis_size: int, devices: int) -> PlanError:
-    below, above = axis_size // devices * devices, -(-axis_size // devices) * devices
-    sizes = " or ".join(f"axis_size={size}" for size in (below, above) if size)
     return PlanError(
         f"cannot split the lanes for strategy={strategy!r}: axis_size={axis_size} is no multiple of "
-        f"devices={devices}. Use {sizes}, or strategy='auto'."
+        f"devices={devices}. Use {_sizes(axis_size, devices)}, or strategy='auto'."
     )
+
+
+def _sizes(axis_size: int, devices: int) -> str:
+    """The nearest numbers of lanes that the devices divide."""
+    below, above = axis_size // devices * devices, -(-axis_size // devices) * devices
+    return " or ".join(f"axis_size={size}" for size in (below, above) if size)
 
 
 def _state_plan(spec: StateSpec, axis_size: int, axes, lanes, model, strategy: str) -> StatePlan:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 40
 MOST_LANES_DRAWN = 256
 LONGEST_KEY = 24
+LONGEST_NAME = 44
 
 
 def size_text(size: float) -> str:
@@ -49,7 +50,8 @@ def plan_table(plan: "InitPlan") -> Table:
         rows[key] = (first, count + 1)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("state", "class", "one lane", "axis", "strategy", "PartitionSpec"):
-        table.add_column(column, overflow="fold", no_wrap=column != "one lane")
+        folds = column == "one lane"
+        table.add_column(column, overflow="fold", no_wrap=not folds, min_width=18 if folds else None)
     table.add_column("per device", justify="right", no_wrap=True)
     ordered = sorted(rows.items(), key=lambda item: -item[1][0].bytes_per_device * item[1][1])
     for (name, state_class, shape, axis, strategy, leaves), (state, count) in ordered[:MOST_ROWS]:
@@ -71,7 +73,10 @@ def _family(path: tuple[str, ...]) -> str:
 def _name(path: tuple[str, ...]) -> str:
     """The path as text, long keys of dictionaries cut in the middle."""
     short = [p if len(p) <= LONGEST_KEY else f"{p[: LONGEST_KEY // 2]}…{p[-LONGEST_KEY // 3 :]}" for p in path]
-    return ".".join(short) or "(not held by the module)"
+    text = ".".join(short)
+    if len(text) > LONGEST_NAME:
+        text = f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
+    return text or "(not held by the module)"
 
 
 def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from shardinit.errors import ArgumentError
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -31,6 +33,14 @@ class Topology:
     platform: str
     devices: int
     mesh_axes: tuple[tuple[str, int], ...] | None = None
+
+    def __post_init__(self):
+        size = self.devices if self.mesh_axes is None else math.prod(s for _, s in self.mesh_axes)
+        if self.devices < 1 or size != self.devices:
+            raise ArgumentError(
+                f"a Topology of devices={self.devices} with mesh_axes={self.mesh_axes} cannot be. "
+                "Use at least one device, and axes whose sizes multiply to devices."
+            )
 
     @classmethod
     def local(cls) -> "Topology":

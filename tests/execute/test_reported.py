@@ -276,3 +276,34 @@ def test_shard_map_inside_init_is_refused_clearly():
 
     with pytest.raises(shardinit.ShardInitError, match=r"jax.shard_map at .*test_reported\.py"):
         shardinit.shard_new_states(Init(init), axis_size=8)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_logarithms_of_few_numbers(size):
+    """Which elements go through a vectorized logarithm depends on the compiler's effort."""
+
+    def init(m):
+        m.log = HiddenState(jnp.log(R.uniform(0.1, 1.0, size=(size,))))
+        m.exp = HiddenState(jnp.exp(R.uniform(0.1, 1.0, size=(size,))))
+        m.gumbel = HiddenState(R.gumbel(size=(size,)))
+        m.tanh = HiddenState(jnp.tanh(R.normal(size=(size,))))
+
+    check(init, axis_size=16)
+
+
+def test_plan_of_another_program():
+    def program(size):
+        return shardinit.discover(Init(lambda m: setattr(m, "v", ShortTermState(jnp.zeros(size)))))
+
+    planned = shardinit.plan(program(6), shardinit.Topology("cpu", 8), axis_size=8)
+    with pytest.raises(shardinit.PlanError, match=r"float32\[6\].*float32\[9\]"):
+        shardinit.compile(program(9), planned)
+    with pytest.raises(TypeError, match="Pass what discover and plan return"):
+        shardinit.compile(planned, program(6))
+
+
+def test_strategy_vmap_says_that_every_device_has_every_lane():
+    module = Init(lambda m: setattr(m, "v", ShortTermState(jnp.zeros(2))))
+    result = shardinit.shard_new_states(module, axis_size=8, strategy="vmap")
+    assert result.plan.lanes_per_device == 8
+    assert module.v.value.is_fully_replicated

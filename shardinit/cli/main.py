@@ -156,7 +156,7 @@ def _plan(target, axis_size, devices, kwargs, seed, strategy, numerics):
 def _show_plan(planned: Any) -> None:
     from shardinit.plan.text import plan_table, rendered, size_text
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+    width = max(shutil.get_terminal_size().columns, 104) if sys.stdout.isatty() else 120
     print(f"{len(planned.states)} states, axis_size={planned.axis_size}; {planned.reason}\n")
     print(rendered(plan_table(planned), width))
     print(f"\n{size_text(planned.bytes_per_device)} per device ({planned.bytes_per_device} bytes)")

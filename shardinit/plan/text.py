@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 MOST_LANES_DRAWN = 256
-LONGEST_KEY = 24
-LONGEST_NAME = 44
+LONGEST_KEY = 16
+LONGEST_NAME = 36
 
 
 def size_text(size: float) -> str:
@@ -49,10 +49,10 @@ def plan_table(plan: "InitPlan") -> Table:
         first, count = rows.get(key, (state, 0))
         rows[key] = (first, count + 1)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("state", "class", "one lane", "axis", "strategy", "PartitionSpec"):
-        folds = column == "one lane"
-        table.add_column(column, overflow="fold", no_wrap=not folds, min_width=18 if folds else None)
-    table.add_column("per device", justify="right", no_wrap=True)
+    for column, least in (("state", 16), ("class", 11), ("one lane", 16), ("axis", 4), ("strategy", 9)):
+        table.add_column(column, overflow="fold", min_width=least)
+    table.add_column("PartitionSpec", overflow="fold", min_width=11)
+    table.add_column("per device", justify="right", no_wrap=True, min_width=10)
     ordered = sorted(rows.items(), key=lambda item: -item[1][0].bytes_per_device * item[1][1])
     for (name, state_class, shape, axis, strategy, leaves), (state, count) in ordered[:MOST_ROWS]:
         specs = list(dict.fromkeys(spec_text(leaf.partition_spec) for leaf in leaves))
@@ -73,7 +73,7 @@ def _family(path: tuple[str, ...]) -> str:
 def _name(path: tuple[str, ...]) -> str:
     """The path as text, long keys of dictionaries cut in the middle."""
     short = [p if len(p) <= LONGEST_KEY else f"{p[: LONGEST_KEY // 2]}…{p[-LONGEST_KEY // 3 :]}" for p in path]
-    text = ".".join(short)
+    text = ".".join(short).replace(" ", "")
     if len(text) > LONGEST_NAME:
         text = f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
     return text or "(not held by the module)"

@@ -192,7 +192,7 @@ def _key_source(key: jax.Array, work: Work) -> NextKey:
 
 def _by_hand(work: Work) -> Callable[[NextKey], dict[str, jax.Array]]:
     if work.by_hand is None:
-        raise NotImplementedError(f"the arrays of {work.name} are not written by hand")
+        raise ValueError(f"{work.name} has no hand-written form: measure it with the peer one_program_brainstate.")
     return work.by_hand
 
 

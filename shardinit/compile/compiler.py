@@ -14,16 +14,16 @@ import jax
 from jax.sharding import Mesh
 
 from shardinit.ambient import no_ambient_mesh
-from shardinit.compile.checks import Check, find_checks
-from shardinit.compile.keys import KeyTable, key_tables
-from shardinit.compile.lowering import Layout, lower_keys, lower_program, strategy_of, table_shape
+from shardinit.compile.lowering import Layout, key_program, piece_program, strategy_of, table_shape
 from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
-from shardinit.compile.pieces import cut
-from shardinit.compile.primitives import accumulates
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
-from shardinit.discover.equations import Atom, Constant, Equation, Variable, slice_of
 from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
+from shardinit.lane.checks import Check, find_checks
+from shardinit.lane.equations import Atom, Constant, Equation, Variable, slice_of
+from shardinit.lane.key_rows import KeyTable, key_tables
+from shardinit.lane.pieces import cut
+from shardinit.lane.primitives import accumulates
 from shardinit.plan.planner import InitPlan
 
 CACHED_EXECUTABLES = 1024
@@ -265,12 +265,12 @@ class _Compiler:
                 key = ("keys", filled.kinds, len(filled.roots), len(filled.parents), shape, filled.dtype)
                 self.keys[table, layout] = self._compiled(
                     (key, layout),
-                    partial(lower_keys, self.tables[table], layout),
+                    partial(key_program, self.tables[table], layout),
                     KEY_OPTIONS_ON_CPU if jax.default_backend() == "cpu" else None,
                 )
         shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
         executable = self._compiled(
-            (program.key, len(program.instances), shapes, layout), lambda: lower_program(program, self.tables, layout)
+            (program.key, len(program.instances), shapes, layout), partial(piece_program, program, self.tables, layout)
         )
         return CompiledProgram(program, layout, strategy_of(program, layout), executable)
 
@@ -280,14 +280,15 @@ class _Compiler:
             return self.layout.on_default_device()
         return self.layout.unsplit() if strategy == "vmap" else self.layout
 
-    def _compiled(self, key: Any, lower: Callable[[], Any], options: dict[str, Any] | None = None) -> Future:
+    def _compiled(self, key: Any, make: Callable[[], Any], options: dict[str, Any] | None = None) -> Future:
         key = (key, _configuration())
         future = _executables.get(key)
         if future is not None and not (future.done() and future.exception()):
             _executables.move_to_end(key)
             self.cached += 1
             return future
-        lowered = lower()
+        jitted, arguments = make()
+        lowered = jitted.lower(*arguments)
         future = _executables[key] = _threads.submit(lambda: lowered.compile(compiler_options=options))
         while len(_executables) > CACHED_EXECUTABLES:
             _executables.popitem(last=False)

@@ -12,11 +12,11 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from shardinit.compile.keys import KeyTable, fill_table, is_prefix_stable, key_impl, key_words, lane_keys
-from shardinit.compile.primitives import MOVES, UNSPLITTABLE, contains, pure_params
+from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, key_words, lane_keys
 from shardinit.compile.programs import Placement, UniqueProgram
-from shardinit.discover.equations import bind, is_key
-from shardinit.discover.trace import COLLECTIVES
+from shardinit.lane.equations import bind, is_key
+from shardinit.lane.key_rows import KeyTable
+from shardinit.lane.primitives import COLLECTIVES, MOVES, UNSPLITTABLE, contains, pure_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ def table_spec(layout: Layout) -> tuple[str | None, ...]:
 # ---- keys
 
 
-def lower_keys(table: KeyTable, layout: Layout):
-    """Lower the key program: raw keys of the random states in, a key table out."""
+def key_program(table: KeyTable, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
+    """Make the key program, ready to lower: raw keys of the random states in, a key table out."""
     by_prefix = is_prefix_stable(table.dtype)
     lanes_here = layout.axis_size // layout.shards
     impl = key_impl(table.dtype)
@@ -95,7 +95,7 @@ def lower_keys(table: KeyTable, layout: Layout):
         derive = jax.shard_map(
             derive, mesh=layout.mesh, in_specs=P(), out_specs=P(*table_spec(layout)), check_vma=False
         )
-    return _named(derive, "shardinit_keys").lower(roots, steps)
+    return _named(derive, "shardinit_keys"), (roots, steps)
 
 
 # ---- pieces
@@ -164,10 +164,10 @@ def strategy_of(program: UniqueProgram, layout: Layout) -> str:
     return "shard_map" if strategy == "gspmd" and uses(program, UNSPLITTABLE) else strategy
 
 
-def lower_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout):
-    """Lower a unique program for all its instances.
+def piece_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout) -> tuple[Any, tuple[Any, ...]]:
+    """Make a jitted function of a unique program, for all its instances, and the shapes of its arguments.
 
-    The compiled function takes the key tables, its counter, what differs by instance (tables of row
+    The function takes the key tables, its counter, what differs by instance (tables of row
     numbers and literals, then arrays), and returns the next counter and the outputs.
     """
     strategy = strategy_of(program, layout)
@@ -183,7 +183,7 @@ def lower_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: La
     else:
         out = (layout.replicated, [layout.sharding(p.partition_spec) for _, _, p in program.outputs])
         jitted = _named(call, "shardinit_piece", out_shardings=out)
-    return jitted.lower(*arguments)
+    return jitted, arguments
 
 
 def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout) -> tuple[Any, ...]:

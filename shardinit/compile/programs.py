@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from shardinit.compile.canonical import aval_key, canonical_params, number
-from shardinit.compile.keys import KeyTable
-from shardinit.compile.pieces import Piece
-from shardinit.compile.primitives import pure_params
-from shardinit.discover.equations import Constant, Equation, Literal, Variable
+from shardinit.lane.canonical import aval_key, canonical_params, number
+from shardinit.lane.equations import Constant, Equation, Literal, Variable
+from shardinit.lane.key_rows import KeyTable
+from shardinit.lane.pieces import Piece
+from shardinit.lane.primitives import pure_params
 
 # Where an atom of a unique program comes from: ("equation", i, j), ("key", i), ("literal", i), ...
 Source = tuple[str, int] | tuple[str, int, int]

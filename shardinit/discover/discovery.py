@@ -12,12 +12,12 @@ from brainstate.random import RandomState
 
 from shardinit.ambient import no_ambient_mesh
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
-from shardinit.discover.equations import Variable, as_atom
 from shardinit.discover.graph import Change, Snapshot, find_leaves, named
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentTypeError, LaneValueError
+from shardinit.lane.equations import Variable, as_atom
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from brainstate import State
 
-from shardinit.discover.equations import Atom, Equation, Variable
 from shardinit.discover.graph import Change, Snapshot
+from shardinit.lane.equations import Atom, Equation, Variable
 from shardinit.plan.specs import StateSpec
 
 

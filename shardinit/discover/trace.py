@@ -16,14 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from shardinit.discover.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names
 from shardinit.errors import ConcreteValueError
+from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names
+from shardinit.lane.primitives import COLLECTIVES, UNIFORM_COLLECTIVES
 from shardinit.private_jax import Trace, Tracer, set_current_trace
 
 # Collectives whose result is the same on every lane.
-UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
-LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_scatter", "psum_scatter", "pgather"})
-COLLECTIVES = UNIFORM_COLLECTIVES | LANE_COLLECTIVES
 
 
 SMALL = 64  # elements

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 
-from shardinit.discover.equations import Variable, evaluate, slice_of
 from shardinit.discover.program import LaneProgram
 from shardinit.execute.run import key_after
 from shardinit.execute.write_back import write_back
+from shardinit.lane.equations import Variable, evaluate, slice_of
 
 
 def run_inline(program: LaneProgram, axis_size: int, spmd_axis_name: Any = None) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from shardinit.compile.checks import Check
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
 from shardinit.compile.keys import is_prefix_stable
 from shardinit.compile.lowering import Layout, literal_tables
-from shardinit.discover.equations import Variable, evaluate, slice_of
 from shardinit.discover.program import RandomInput
+from shardinit.lane.checks import Check
+from shardinit.lane.equations import Variable, evaluate, slice_of
 
 Progress = Callable[[int, int], None]
 

@@ -12,7 +12,7 @@ import pytest
 from brainstate import ParamState, ShortTermState
 
 import shardinit
-from shardinit.compile.pieces import LARGEST_UNION
+from shardinit.lane.pieces import LARGEST_UNION
 from tests.conftest import mesh_of
 from tests.modules import Draws, Nested, Normalized, Orthogonal, Values
 from tests.reference import assert_like_brainstate

@@ -8,7 +8,7 @@ more than one device. Only its predicate matters, unless it holds.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shardinit.discover.equations import Atom, Equation, jaxprs_of
+from shardinit.lane.equations import Atom, Equation, jaxprs_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

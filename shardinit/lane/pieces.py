@@ -10,8 +10,8 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shardinit.compile.primitives import accumulates
-from shardinit.discover.equations import Atom, Equation, Variable, slice_of
+from shardinit.lane.equations import Atom, Equation, Variable, slice_of
+from shardinit.lane.primitives import accumulates
 
 CHEAP_ELEMENTS = 64  # an array of at most that many elements may be computed twice
 CHEAP_EQUATIONS = 64  # ... if at most that many equations lead to it

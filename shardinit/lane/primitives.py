@@ -6,7 +6,12 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core import Literal as JaxprLiteral
 
-from shardinit.discover.equations import Equation, jaxprs_of, primitive_names
+from shardinit.lane.equations import Equation, jaxprs_of, primitive_names
+
+# Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
+UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
+LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_scatter", "psum_scatter", "pgather"})
+COLLECTIVES = UNIFORM_COLLECTIVES | LANE_COLLECTIVES
 
 # These move data and round nothing.
 MOVES = frozenset(

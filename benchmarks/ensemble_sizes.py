@@ -1,0 +1,426 @@
+"""Make ``docs/ensemble-sizes.md``: which ensemble sizes fit which number of devices, for shardinit and its peers.
+
+    python benchmarks/ensemble_sizes.py --output docs/ensemble-sizes.md
+
+Every cell of the page comes from a run of its own, in a fresh process with that many emulated CPU devices.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peers import describe_commit, describe_machine, describe_versions
+
+SIZES = "1,5,8,12,64,100,1000"
+DEVICES = "8,12"
+W_SHAPE = (2048, 192)
+V_SHAPE = (100,)
+LANE_BYTES = 4 * (math.prod(W_SHAPE) + math.prod(V_SHAPE))
+MIB = 1 << 20
+VERSIONS = ("python", "shardinit", "jax", "brainstate", "flax")
+NOT_EVEN = r"dimension \d+ should be divisible by \d+, but it is equal to \d+"
+
+
+# What a child does. It imports JAX in here: the number of devices must be set first.
+
+
+def start_devices(devices: int) -> None:
+    """Emulate the devices: the first thing that a child does."""
+    import shardinit
+
+    shardinit.emulate_cpu(devices)
+
+
+def make_module() -> Any:
+    """A brainstate module with a large weight and a small vector."""
+    import brainstate
+
+    class Neurons(brainstate.nn.Module):
+        def init_state(self):
+            self.w = brainstate.ParamState(brainstate.random.normal(size=W_SHAPE) * 0.02)
+            self.v = brainstate.HiddenState(brainstate.random.uniform(size=V_SHAPE))
+
+    brainstate.random.seed(0)
+    return Neurons()
+
+
+def draw_lane(key: Any) -> dict[str, Any]:
+    """The same two arrays for one lane, by hand."""
+    import jax
+
+    w_key, v_key = jax.random.split(key)
+    return {"w": jax.random.normal(w_key, W_SHAPE) * 0.02, "v": jax.random.uniform(v_key, V_SHAPE)}
+
+
+def lanes_sharding() -> Any:
+    """The lanes over all devices, on a mesh of one axis."""
+    import jax
+    import numpy as np
+    from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+    mesh = Mesh(np.array(jax.devices()), ("lanes",), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec("lanes"))
+
+
+def lane_keys(size: int) -> Any:
+    """One key per lane."""
+    import jax
+
+    return jax.random.split(jax.random.key(0), size)
+
+
+def held(w: Any, v: Any) -> dict[str, Any]:
+    """What the devices hold of the two arrays, counted shard by shard."""
+    import jax
+
+    jax.block_until_ready((w, v))
+    found = dict.fromkeys(jax.devices(), 0)
+    for array in (w, v):
+        for shard in array.addressable_shards:
+            found[shard.device] += shard.data.nbytes
+    assert w.shape[1:] == W_SHAPE and v.shape[1:] == V_SHAPE and len(w) == len(v), (w.shape, v.shape)
+    return {
+        "lanes": len(w),
+        "largest_bytes": max(found.values()),
+        "smallest_bytes": min(b for b in found.values() if b),
+        "holding": sum(b > 0 for b in found.values()),
+        "parts_of_w": len({str(s.index) for s in w.addressable_shards}),
+        "parts_of_v": len({str(s.index) for s in v.addressable_shards}),
+    }
+
+
+def describe_plan(plan: Any) -> dict[str, Any]:
+    """What shardinit planned for ``w`` and ``v``, from the plan alone."""
+    axes = dict(plan.mesh_axes)
+    specs = {state.spec.name: state.leaves[0].partition_spec for state in plan.states}
+    parts = {name: math.prod(axes[axis] for axis in spec if axis) for name, spec in specs.items()}
+    return {
+        "mesh": " x ".join(f"{name}={size}" for name, size in axes.items()),
+        "spec_of_w": _spec_text(specs["w"]),
+        "spec_of_v": _spec_text(specs["v"]),
+        "planned_parts_of_w": parts["w"],
+        "planned_parts_of_v": parts["v"],
+        "planned_bytes": plan.bytes_per_device,
+        "reason": plan.reason,
+    }
+
+
+def _spec_text(spec: tuple[str | None, ...]) -> str:
+    return f"P({', '.join(map(repr, spec))})"
+
+
+def run_shardinit(size: int, devices: int) -> dict[str, Any]:
+    """Plan for the devices by name, then really run, and compare the two to the byte."""
+    import shardinit
+
+    module = make_module()
+    plan = shardinit.plan(shardinit.discover(module), shardinit.Topology("cpu", devices), axis_size=size)
+    result = shardinit.shard_new_states(module, axis_size=size)
+    found = {**describe_plan(plan), **held(module.w.value, module.v.value)}
+    measured = result.receipt.measured_bytes
+    found["as_planned"] = (
+        result.plan.fingerprint == plan.fingerprint
+        and len(measured) == devices == found["holding"]
+        and set(measured.values()) == {plan.bytes_per_device} == {found["largest_bytes"], found["smallest_bytes"]}
+        and found["parts_of_w"] == found["planned_parts_of_w"]
+        and found["parts_of_v"] == found["planned_parts_of_v"]
+    )
+    return found | {"receipt_bytes": sorted(set(measured.values()))}
+
+
+def run_brainstate(size: int, devices: int) -> dict[str, Any]:
+    """Brainstate's own initialization over devices."""
+    import brainstate
+
+    module = make_module()
+    brainstate.transform.pmap2_new_states(module, {}, axis_size=size)
+    return held(module.w.value, module.v.value)
+
+
+def run_nnx(size: int, devices: int) -> dict[str, Any]:
+    """A mapped constructor inside of ``nnx.jit``, with a sharding constraint on its state."""
+    import jax
+    from flax import nnx
+
+    sharding = lanes_sharding()
+
+    class Net(nnx.Module):
+        def __init__(self, key):
+            drawn = draw_lane(key)
+            self.w, self.v = nnx.Param(drawn["w"]), nnx.Variable(drawn["v"])
+
+    @nnx.jit
+    def create(keys):
+        net = nnx.vmap(Net)(keys)
+        nnx.update(net, jax.lax.with_sharding_constraint(nnx.state(net), sharding))
+        return net
+
+    net = create(lane_keys(size))
+    return held(net.w[...], net.v[...])
+
+
+def run_jax(size: int, devices: int) -> dict[str, Any]:
+    """One program with the sharding of its outputs."""
+    import jax
+
+    made = jax.jit(jax.vmap(draw_lane), out_shardings=lanes_sharding())(lane_keys(size))
+    return held(made["w"], made["v"])
+
+
+WAYS: dict[str, Callable[[int, int], dict[str, Any]]] = {
+    "shardinit": run_shardinit,
+    "brainstate": run_brainstate,
+    "nnx": run_nnx,
+    "jax": run_jax,
+}
+
+
+def child(way: str, size: int, devices: int) -> int:
+    """Do one run and print its record as the last line."""
+    start_devices(devices)
+    try:
+        found = WAYS[way](size, devices)
+    except Exception as error:
+        found = {"error": f"{type(error).__name__}: {str(error).strip()}"}
+    print(json.dumps(found), flush=True)
+    return 0
+
+
+# What the parent does: one child at a time, then the page.
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One child's record, or its error."""
+
+    way: str
+    size: int
+    devices: int
+    found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str:
+        """The first line of what went wrong; empty if it ran."""
+        return self.found.get("error", "").split("\n")[0]
+
+
+def run_child(way: str, size: int, devices: int, timeout: float) -> Run:
+    """Run one child with none of the caller's settings of JAX."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PJRT_"))}
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", way, str(size), str(devices)]
+    try:
+        done = subprocess.run(command, env=inherited, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return Run(way, size, devices, {"error": f"timed out after {timeout:.0f} s"})
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = done.stderr.strip().splitlines()[-1:]
+        return Run(way, size, devices, {"error": f"exit {done.returncode}: {''.join(last) or 'no message'}"})
+    return Run(way, size, devices, json.loads(lines[-1]))
+
+
+def shorten(error: str) -> str:
+    """An exception in a few words of its own."""
+    if even := re.search(NOT_EVEN, error):
+        return even[0]
+    words = error.partition(": ")[2] or error
+    return words if len(words) <= 110 else words[:107] + "..."
+
+
+def bytes_text(count: int) -> str:
+    """Bytes, exactly and in MiB."""
+    return f"{count:,} ({count / MIB:.2f} MiB)"
+
+
+def peer_cell(run: Run) -> str:
+    """What a peer did, in a table cell."""
+    if run.error:
+        verb = "fails" if run.error.startswith(("exit", "timed out")) else "refuses"
+        return f"{verb}: {shorten(run.error)}"
+    found, trouble = run.found, []
+    if empty := run.devices - found["holding"]:
+        trouble.append(f"{empty} {'device' if empty == 1 else 'devices'} empty")
+    if copies := found["holding"] - found["parts_of_w"]:
+        trouble.append(f"{copies} hold only copies of `w`")
+    if found["smallest_bytes"] != found["largest_bytes"]:
+        trouble.append(f"uneven, from {bytes_text(found['smallest_bytes'])}")
+    return f"runs: {bytes_text(found['largest_bytes'])}" + (f", **{', '.join(trouble)}**" if trouble else "")
+
+
+def shardinit_cells(run: Run) -> list[str]:
+    """What shardinit planned and did: mesh, spec of w, idle devices, bytes planned and measured."""
+    if run.error:
+        return [peer_cell(run), "", "", "", ""]
+    found = run.found
+    measured = "the same" if found["as_planned"] else f"**NOT AS PLANNED**: {found['receipt_bytes']}"
+    return [
+        found["mesh"],
+        f"`{found['spec_of_w']}`",
+        str(run.devices - found["planned_parts_of_w"]),
+        bytes_text(found["planned_bytes"]),
+        measured,
+    ]
+
+
+def table(runs: list[Run], devices: int) -> list[str]:
+    """The table of one number of devices."""
+    head = ["lanes", "even share", "shardinit: mesh", "`w` is split", "idle", "planned", "measured"]
+    head += ["brainstate `pmap2_new_states`", "flax nnx", "plain JAX"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for size in dict.fromkeys(r.size for r in runs if r.devices == devices):
+        by_way = {r.way: r for r in runs if (r.size, r.devices) == (size, devices)}
+        cells = [str(size), f"{size * LANE_BYTES / devices / MIB:.2f} MiB", *shardinit_cells(by_way["shardinit"])]
+        cells += [peer_cell(by_way[way]) for way in ("brainstate", "nnx", "jax")]
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return lines
+
+
+def count_line(runs: list[Run], way: str, title: str) -> str:
+    """How often a way ran, and how often with every device holding a part of w of its own."""
+    mine = [r for r in runs if r.way == way]
+    ran = [r for r in mine if not r.error]
+    full = [r for r in ran if r.found["holding"] == r.found["parts_of_w"] == r.devices]
+    return f"| {title} | {len(ran)} of {len(mine)} | {len(full)} of {len(mine)} |"
+
+
+def summary(runs: list[Run]) -> list[str]:
+    """How many of the runs each way manages."""
+    titles = {
+        "shardinit": "shardinit",
+        "brainstate": "brainstate `pmap2_new_states`",
+        "nnx": "flax nnx",
+        "jax": "plain JAX",
+    }
+    head = ["| | runs | runs, and every device holds its own part of `w` |", "|---|---|---|"]
+    return [*head, *(count_line(runs, way, title) for way, title in titles.items())]
+
+
+def copies_of_v(runs: list[Run]) -> list[str]:
+    """What shardinit's copies of the small vector cost, where there are any."""
+    lines = []
+    for run in runs:
+        if run.way != "shardinit" or run.error or run.found["parts_of_v"] == run.devices:
+            continue
+        extra = run.found["largest_bytes"] - run.size * LANE_BYTES / run.devices
+        lines.append(
+            f"| {run.size} | {run.devices} | `{run.found['spec_of_v']}` | {run.found['parts_of_v']} | "
+            f"{extra:,.0f} ({100 * extra * run.devices / (run.size * LANE_BYTES):.3f} %) |"
+        )
+    if not lines:
+        return ["Nothing was copied."]
+    head = ["| lanes | devices | `v` is split | different parts of `v` | bytes per device above the even share |"]
+    return [*head, "|---|---|---|---|---|", *lines]
+
+
+def messages(runs: list[Run]) -> list[str]:
+    """The first message of each kind of refusal, per way."""
+    first: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        if run.error:
+            first.setdefault((run.way, re.sub(r"\d+", "N", shorten(run.error))), run)
+    return [f"- {r.way}, {r.size} lanes on {r.devices} devices: `{r.error.replace('`', '')}`" for r in first.values()]
+
+
+def make_page(runs: list[Run], command: str) -> str:
+    """The whole page."""
+    versions, machine = describe_versions(), describe_machine()
+    lines = [
+        "# Which ensemble sizes fit which number of devices",
+        "",
+        f"A module with a weight `w` float32{list(W_SHAPE)} and a vector `v` float32{list(V_SHAPE)} "
+        f"({bytes_text(LANE_BYTES)} per lane) is initialized for several numbers of lanes, on emulated CPU devices. "
+        "Every cell is from a run in a process of its own; none is computed from another.",
+        "",
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, commit {describe_commit()}, "
+        f"{', '.join(f'{name} {versions[name]}' for name in VERSIONS)}; "
+        f"{machine['cores']} cores, {machine['memory']} memory.",
+        "",
+        *summary(runs),
+        "",
+        "- **even share**: bytes of all lanes, divided by the number of devices.",
+        "- **idle**: devices that hold nothing but copies of other devices' parts of `w`, from the plan; in every "
+        "run the parts that the devices held were counted too.",
+        "- **planned**: bytes per device in the plan, which is made without any device. **measured**: what every "
+        "single device held after the run, by the receipt and counted again shard by shard.",
+        "- Peers: the bytes of the fullest device. *refuses*: it raised the exception whose message is quoted in "
+        "short; [the messages](#messages) are below.",
+    ]
+    for devices in dict.fromkeys(r.devices for r in runs):
+        lines += ["", f"## {devices} devices", "", *table(runs, devices)]
+    lines += [
+        "",
+        "## What the peers ran",
+        "",
+        "- brainstate: `brainstate.transform.pmap2_new_states(module, {}, axis_size=lanes)`. It maps one lane to "
+        "one device.",
+        "- flax nnx: `nnx.vmap` of the constructor inside of `nnx.jit`, and a sharding constraint "
+        '`PartitionSpec("lanes")` on its state.',
+        '- plain JAX: `jax.jit(jax.vmap(init), out_shardings=NamedSharding(mesh, PartitionSpec("lanes")))(keys)`.',
+        "",
+        "The mesh of the last two has one axis over all devices. Their users can reach the same placements as "
+        "shardinit by hand, with a mesh of two axes and a `PartitionSpec` per array for each number of lanes, or can "
+        "use fewer devices or more lanes. This page shows what happens without that.",
+        "",
+        "## What shardinit copies",
+        "",
+        "Where the lanes do not divide the devices, only arrays of at least 1 MiB per device are split further. `v` is "
+        "smaller, so devices with the same lanes hold the same part of it:",
+        "",
+        *copies_of_v(runs),
+        "",
+        "## Messages",
+        "",
+        *(messages(runs) or ["There were none."]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def measure(sizes: list[int], devices: list[int], ways: list[str], timeout: float) -> list[Run]:
+    """Run all children, one at a time."""
+    runs = []
+    for count in devices:
+        for size in sizes:
+            for way in ways:
+                started = time.perf_counter()
+                runs.append(run := run_child(way, size, count, timeout))
+                outcome = run.error or " ".join(f"{k}={v}" for k, v in run.found.items())
+                print(f"{size:5} lanes {count:3} devices {way:10} {time.perf_counter() - started:5.1f} s  {outcome}")
+    return runs
+
+
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description="Make the page of ensemble sizes.")
+    parser.add_argument("--sizes", default=SIZES, help="numbers of lanes, separated by commas")
+    parser.add_argument("--devices", default=DEVICES, help="numbers of devices, separated by commas")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds that one child may take")
+    parser.add_argument("--output", type=Path, default=Path("docs/ensemble-sizes.md"), help="page to write")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure and write the page, or be a child."""
+    options = parse()
+    if options.child:
+        way, size, devices = options.child
+        return child(way, int(size), int(devices))
+    sizes, devices = ([int(number) for number in text.split(",")] for text in (options.sizes, options.devices))
+    runs = measure(sizes, devices, list(WAYS), options.timeout)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(make_page(runs, " ".join(["python", *sys.argv])))
+    print(f"written: {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ Every cell of the page comes from a run of its own, in a fresh process with that
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -13,9 +14,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from peers import describe_commit, describe_machine, describe_versions
@@ -26,8 +28,10 @@ W_SHAPE = (2048, 192)
 V_SHAPE = (100,)
 LANE_BYTES = 4 * (math.prod(W_SHAPE) + math.prod(V_SHAPE))
 MIB = 1 << 20
+INDIVISIBLE = (5, 7)  # lanes and devices where nothing of `w` divides
+UNEVEN = (12, 8)  # lanes and devices for the other forms
 VERSIONS = ("python", "shardinit", "jax", "brainstate", "flax")
-NOT_EVEN = r"dimension \d+ should be divisible by \d+, but it is equal to \d+"
+NOT_EVEN = r"array axis \d+ is partitioned \d+ times, but the dimension size is \d+"
 
 
 # What a child does. It imports JAX in here: the number of devices must be set first.
@@ -87,7 +91,8 @@ def held(w: Any, v: Any) -> dict[str, Any]:
     for array in (w, v):
         for shard in array.addressable_shards:
             found[shard.device] += shard.data.nbytes
-    assert w.shape[1:] == W_SHAPE and v.shape[1:] == V_SHAPE and len(w) == len(v), (w.shape, v.shape)
+    if (w.shape, v.shape) != ((len(w), *W_SHAPE), (len(w), *V_SHAPE)):
+        raise RuntimeError(f"made other shapes: {w.shape} and {v.shape}")
     return {
         "lanes": len(w),
         "largest_bytes": max(found.values()),
@@ -146,25 +151,39 @@ def run_brainstate(size: int, devices: int) -> dict[str, Any]:
     return held(module.w.value, module.v.value)
 
 
-def run_nnx(size: int, devices: int) -> dict[str, Any]:
-    """A mapped constructor inside of ``nnx.jit``, with a sharding constraint on its state."""
-    import jax
+def _nnx_class() -> Any:
     from flax import nnx
-
-    sharding = lanes_sharding()
 
     class Net(nnx.Module):
         def __init__(self, key):
             drawn = draw_lane(key)
             self.w, self.v = nnx.Param(drawn["w"]), nnx.Variable(drawn["v"])
 
+    return Net
+
+
+def run_nnx(size: int, devices: int) -> dict[str, Any]:
+    """A mapped constructor inside of ``nnx.jit``, with a sharding constraint on its state."""
+    import jax
+    from flax import nnx
+
+    sharding, build = lanes_sharding(), nnx.vmap(_nnx_class())
+
     @nnx.jit
     def create(keys):
-        net = nnx.vmap(Net)(keys)
+        net = build(keys)
         nnx.update(net, jax.lax.with_sharding_constraint(nnx.state(net), sharding))
         return net
 
     net = create(lane_keys(size))
+    return held(net.w[...], net.v[...])
+
+
+def run_nnx_out_shardings(size: int, devices: int) -> dict[str, Any]:
+    """The same, with ``out_shardings`` instead of a constraint."""
+    from flax import nnx
+
+    net = nnx.jit(nnx.vmap(_nnx_class()), out_shardings=lanes_sharding())(lane_keys(size))
     return held(net.w[...], net.v[...])
 
 
@@ -176,19 +195,30 @@ def run_jax(size: int, devices: int) -> dict[str, Any]:
     return held(made["w"], made["v"])
 
 
-WAYS: dict[str, Callable[[int, int], dict[str, Any]]] = {
+def run_jax_constraint(size: int, devices: int) -> dict[str, Any]:
+    """The same, with a sharding constraint instead of ``out_shardings``."""
+    import jax
+
+    sharding = lanes_sharding()
+    made = jax.jit(lambda keys: jax.lax.with_sharding_constraint(jax.vmap(draw_lane)(keys), sharding))(lane_keys(size))
+    return held(made["w"], made["v"])
+
+
+Way = Callable[[int, int], dict[str, Any]]
+WAYS: dict[str, Way] = {
     "shardinit": run_shardinit,
     "brainstate": run_brainstate,
     "nnx": run_nnx,
     "jax": run_jax,
 }
+OTHER_FORMS: dict[str, Way] = {"nnx_out_shardings": run_nnx_out_shardings, "jax_constraint": run_jax_constraint}
 
 
 def child(way: str, size: int, devices: int) -> int:
     """Do one run and print its record as the last line."""
     start_devices(devices)
     try:
-        found = WAYS[way](size, devices)
+        found = (WAYS | OTHER_FORMS)[way](size, devices)
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {str(error).strip()}"}
     print(json.dumps(found), flush=True)
@@ -209,23 +239,65 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The first line of what went wrong; empty if it ran."""
+        """The first line of the exception; empty if there was none."""
         return self.found.get("error", "").split("\n")[0]
 
+    @property
+    def stopped(self) -> str:
+        """Why it came to no end; empty if it did."""
+        return self.found.get("stopped", "")
 
-def run_child(way: str, size: int, devices: int, timeout: float) -> Run:
-    """Run one child with none of the caller's settings of JAX."""
+    @property
+    def ran(self) -> bool:
+        """Whether the arrays were made."""
+        return not (self.error or self.stopped)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one child may take: seconds, and GiB of resident memory."""
+
+    seconds: float
+    gigabytes: float
+
+
+def run_child(way: str, size: int, devices: int, limits: Limits) -> Run:
+    """Run one child with none of the caller's settings of JAX, and stop it at the limits."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PJRT_"))}
     command = [sys.executable, str(Path(__file__).resolve()), "--child", way, str(size), str(devices)]
-    try:
-        done = subprocess.run(command, env=inherited, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return Run(way, size, devices, {"error": f"timed out after {timeout:.0f} s"})
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        last = done.stderr.strip().splitlines()[-1:]
-        return Run(way, size, devices, {"error": f"exit {done.returncode}: {''.join(last) or 'no message'}"})
+    with subprocess.Popen(command, env=inherited, stdout=PIPE, stderr=PIPE, text=True) as process:
+        printed, complained, stopped = _watch(process, limits)
+    lines = printed.strip().splitlines()
+    if stopped:
+        return Run(way, size, devices, {"stopped": stopped})
+    if process.returncode or not lines:
+        last = "".join(complained.strip().splitlines()[-1:]) or "no message"
+        return Run(way, size, devices, {"stopped": f"exit {process.returncode}: {last}"})
     return Run(way, size, devices, json.loads(lines[-1]))
+
+
+def _watch(process: subprocess.Popen, limits: Limits) -> tuple[str, str, str]:
+    """Both outputs of the child, and why it was stopped."""
+    deadline, stopped = time.monotonic() + limits.seconds, ""
+    while True:
+        try:
+            return *process.communicate(timeout=0.05), stopped
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                stopped = f"stopped after {limits.seconds:g} s"
+            elif resident_gigabytes(process.pid) > limits.gigabytes:
+                stopped = f"stopped above {limits.gigabytes:g} GiB of memory for all devices together"
+            if stopped:
+                process.kill()
+
+
+def resident_gigabytes(pid: int) -> float:
+    """Resident memory of a process; 0 once it has ended."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0.0
+    return int(found[1]) / 2**20 if found else 0.0
 
 
 def shorten(error: str) -> str:
@@ -244,12 +316,16 @@ def bytes_text(count: int) -> str:
 def peer_cell(run: Run) -> str:
     """What a peer did, in a table cell."""
     if run.error:
-        verb = "fails" if run.error.startswith(("exit", "timed out")) else "refuses"
+        verb = "refuses" if run.error.startswith("IndivisibleError") or run.way == "shardinit" else "fails"
         return f"{verb}: {shorten(run.error)}"
+    if run.stopped:
+        return f"**fails**: {run.stopped}"
     found, trouble = run.found, []
     if empty := run.devices - found["holding"]:
         trouble.append(f"{empty} {'device' if empty == 1 else 'devices'} empty")
-    if copies := found["holding"] - found["parts_of_w"]:
+    if found["holding"] > found["parts_of_w"] == 1:
+        trouble.append(f"each of {found['holding']} devices holds all lanes")
+    elif copies := found["holding"] - found["parts_of_w"]:
         trouble.append(f"{copies} hold only copies of `w`")
     if found["smallest_bytes"] != found["largest_bytes"]:
         trouble.append(f"uneven, from {bytes_text(found['smallest_bytes'])}")
@@ -258,10 +334,11 @@ def peer_cell(run: Run) -> str:
 
 def shardinit_cells(run: Run) -> list[str]:
     """What shardinit planned and did: mesh, spec of w, idle devices, bytes planned and measured."""
-    if run.error:
+    if not run.ran:
         return [peer_cell(run), "", "", "", ""]
     found = run.found
-    measured = "the same" if found["as_planned"] else f"**NOT AS PLANNED**: {found['receipt_bytes']}"
+    measured = ", ".join(f"{count:,}" for count in found["receipt_bytes"])
+    measured += ": equal" if found["as_planned"] else ": **NOT AS PLANNED**"
     return [
         found["mesh"],
         f"`{found['spec_of_w']}`",
@@ -287,7 +364,7 @@ def table(runs: list[Run], devices: int) -> list[str]:
 def count_line(runs: list[Run], way: str, title: str) -> str:
     """How often a way ran, and how often with every device holding a part of w of its own."""
     mine = [r for r in runs if r.way == way]
-    ran = [r for r in mine if not r.error]
+    ran = [r for r in mine if r.ran]
     full = [r for r in ran if r.found["holding"] == r.found["parts_of_w"] == r.devices]
     return f"| {title} | {len(ran)} of {len(mine)} | {len(full)} of {len(mine)} |"
 
@@ -308,7 +385,7 @@ def copies_of_v(runs: list[Run]) -> list[str]:
     """What shardinit's copies of the small vector cost, where there are any."""
     lines = []
     for run in runs:
-        if run.way != "shardinit" or run.error or run.found["parts_of_v"] == run.devices:
+        if run.way != "shardinit" or not run.ran or run.found["parts_of_v"] == run.devices:
             continue
         extra = run.found["largest_bytes"] - run.size * LANE_BYTES / run.devices
         lines.append(
@@ -327,18 +404,18 @@ def messages(runs: list[Run]) -> list[str]:
     for run in runs:
         if run.error:
             first.setdefault((run.way, re.sub(r"\d+", "N", shorten(run.error))), run)
-    return [f"- {r.way}, {r.size} lanes on {r.devices} devices: `{r.error.replace('`', '')}`" for r in first.values()]
+    return [f"- {r.way}, lanes={r.size}, devices={r.devices}: `{r.error.replace('`', '')}`" for r in first.values()]
 
 
-def make_page(runs: list[Run], command: str) -> str:
-    """The whole page."""
+def make_page(runs: list[Run], others: list[Run], indivisible: list[Run], limits: Limits, command: str) -> str:
+    """The whole page; ``others`` are the other forms of the peers, ``indivisible`` is shardinit's worst case."""
     versions, machine = describe_versions(), describe_machine()
     lines = [
         "# Which ensemble sizes fit which number of devices",
         "",
         f"A module with a weight `w` float32{list(W_SHAPE)} and a vector `v` float32{list(V_SHAPE)} "
-        f"({bytes_text(LANE_BYTES)} per lane) is initialized for several numbers of lanes, on emulated CPU devices. "
-        "Every cell is from a run in a process of its own; none is computed from another.",
+        f"({LANE_BYTES:,} bytes per lane, {LANE_BYTES / MIB:.2f} MiB) is initialized for several numbers of lanes, on "
+        "emulated CPU devices. Every outcome is from a run in a process of its own.",
         "",
         f"`{command}`, {time.strftime('%Y-%m-%d')}, commit {describe_commit()}, "
         f"{', '.join(f'{name} {versions[name]}' for name in VERSIONS)}; "
@@ -346,13 +423,16 @@ def make_page(runs: list[Run], command: str) -> str:
         "",
         *summary(runs),
         "",
+        "This counts the tables below. Where no axis of `w` divides as needed, shardinit copies it as well: "
+        "[an example](#what-shardinit-copies).",
+        "",
         "- **even share**: bytes of all lanes, divided by the number of devices.",
         "- **idle**: devices that hold nothing but copies of other devices' parts of `w`, from the plan; in every "
         "run the parts that the devices held were counted too.",
         "- **planned**: bytes per device in the plan, which is made without any device. **measured**: what every "
         "single device held after the run, by the receipt and counted again shard by shard.",
-        "- Peers: the bytes of the fullest device. *refuses*: it raised the exception whose message is quoted in "
-        "short; [the messages](#messages) are below.",
+        "- Peers: the bytes of the fullest device. *refuses*: JAX says that the lanes cannot be divided. *fails*: any "
+        "other exception, or a limit. Messages are quoted in short; [whole ones](#messages) are below.",
     ]
     for devices in dict.fromkeys(r.devices for r in runs):
         lines += ["", f"## {devices} devices", "", *table(runs, devices)]
@@ -360,15 +440,23 @@ def make_page(runs: list[Run], command: str) -> str:
         "",
         "## What the peers ran",
         "",
-        "- brainstate: `brainstate.transform.pmap2_new_states(module, {}, axis_size=lanes)`. It maps one lane to "
-        "one device.",
+        "- brainstate: `brainstate.transform.pmap2_new_states(module, {}, axis_size=lanes)`.",
         "- flax nnx: `nnx.vmap` of the constructor inside of `nnx.jit`, and a sharding constraint "
         '`PartitionSpec("lanes")` on its state.',
         '- plain JAX: `jax.jit(jax.vmap(init), out_shardings=NamedSharding(mesh, PartitionSpec("lanes")))(keys)`.',
         "",
-        "The mesh of the last two has one axis over all devices. Their users can reach the same placements as "
-        "shardinit by hand, with a mesh of two axes and a `PartitionSpec` per array for each number of lanes, or can "
-        "use fewer devices or more lanes. This page shows what happens without that.",
+        "Whether uneven lanes are refused or copied to every device depends on the form and not on the library. The "
+        f"other form of each, with {UNEVEN[0]} lanes on {UNEVEN[1]} devices:",
+        "",
+        *(f"- `{run.way}`: {peer_cell(run)}" for run in others),
+        "",
+        f"A run is stopped after {limits.seconds:g} s, or above {limits.gigabytes:g} GiB of memory: emulated devices "
+        "share the memory of one machine, so copies for all of them add up there. Real devices, each with memory of "
+        "its own, may hold what fails here.",
+        "",
+        "The mesh of flax nnx and plain JAX has one axis over all devices here. Their users can reach the same "
+        "placements as shardinit by hand, with a mesh of two axes and a `PartitionSpec` per array for each number of "
+        "lanes, or can use fewer devices or more lanes. This page shows what happens without that.",
         "",
         "## What shardinit copies",
         "",
@@ -377,6 +465,11 @@ def make_page(runs: list[Run], command: str) -> str:
         "",
         *copies_of_v(runs),
         "",
+        "A number of devices whose other factor divides no axis of `w` is the worst case: `w` is copied too. "
+        f"{INDIVISIBLE[0]} lanes on {INDIVISIBLE[1]} devices:",
+        "",
+        *table(indivisible, INDIVISIBLE[1]),
+        "",
         "## Messages",
         "",
         *(messages(runs) or ["There were none."]),
@@ -384,16 +477,15 @@ def make_page(runs: list[Run], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure(sizes: list[int], devices: list[int], ways: list[str], timeout: float) -> list[Run]:
+def measure(sizes: list[int], devices: list[int], ways: Iterable[str], limits: Limits) -> list[Run]:
     """Run all children, one at a time."""
     runs = []
-    for count in devices:
-        for size in sizes:
-            for way in ways:
-                started = time.perf_counter()
-                runs.append(run := run_child(way, size, count, timeout))
-                outcome = run.error or " ".join(f"{k}={v}" for k, v in run.found.items())
-                print(f"{size:5} lanes {count:3} devices {way:10} {time.perf_counter() - started:5.1f} s  {outcome}")
+    for count, size, way in itertools.product(devices, sizes, ways):
+        started = time.perf_counter()
+        runs.append(run := run_child(way, size, count, limits))
+        outcome = " ".join(f"{k}={v}" for k, v in run.found.items())
+        seconds = time.perf_counter() - started
+        print(f"{size:5} lanes {count:3} devices {way:18} {seconds:5.1f} s  {outcome}", flush=True)
     return runs
 
 
@@ -403,6 +495,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", default=SIZES, help="numbers of lanes, separated by commas")
     parser.add_argument("--devices", default=DEVICES, help="numbers of devices, separated by commas")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds that one child may take")
+    parser.add_argument("--memory", type=float, default=14.0, help="GiB of resident memory that one child may take")
     parser.add_argument("--output", type=Path, default=Path("docs/ensemble-sizes.md"), help="page to write")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -415,9 +508,12 @@ def main() -> int:
         way, size, devices = options.child
         return child(way, int(size), int(devices))
     sizes, devices = ([int(number) for number in text.split(",")] for text in (options.sizes, options.devices))
-    runs = measure(sizes, devices, list(WAYS), options.timeout)
+    limits = Limits(options.timeout, options.memory)
+    runs = measure(sizes, devices, WAYS, limits)
+    indivisible = measure([INDIVISIBLE[0]], [INDIVISIBLE[1]], WAYS, limits)
+    others = measure([UNEVEN[0]], [UNEVEN[1]], OTHER_FORMS, limits)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(make_page(runs, " ".join(["python", *sys.argv])))
+    options.output.write_text(make_page(runs, others, indivisible, limits, " ".join(["python", *sys.argv])))
     print(f"written: {options.output}")
     return 0
 

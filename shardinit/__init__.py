@@ -10,8 +10,10 @@ from shardinit.errors import (
     ArgumentTypeError,
     AxisAssignmentError,
     BackendStartedError,
+    CertificateError,
     ConcreteValueError,
     LaneValueError,
+    MemoryBudgetError,
     PlanError,
     ShardInitError,
     TargetError,
@@ -19,7 +21,8 @@ from shardinit.errors import (
 from shardinit.execute.executor import InitResult, execute
 from shardinit.execute.receipt import Receipt
 from shardinit.initialize import pmap2_new_states, shard_new_states, vmap2_new_states
-from shardinit.plan.planner import InitPlan, plan
+from shardinit.plan.init_plan import InitPlan
+from shardinit.plan.planner import plan
 from shardinit.plan.specs import LeafSpec, StateSpec
 from shardinit.plan.topology import Topology
 
@@ -28,6 +31,7 @@ __all__ = [
     "ArgumentTypeError",
     "AxisAssignmentError",
     "BackendStartedError",
+    "CertificateError",
     "CompiledInit",
     "ConcreteValueError",
     "InitPlan",
@@ -35,6 +39,7 @@ __all__ = [
     "LaneProgram",
     "LaneValueError",
     "LeafSpec",
+    "MemoryBudgetError",
     "NonBatchState",
     "PlanError",
     "Receipt",

@@ -9,6 +9,8 @@
     ├── LaneValueError (ValueError)         a value that differs by lane where it must not
     ├── ConcreteValueError (TypeError)      init code that needs the concrete value of what differs by lane
     ├── PlanError (ValueError)              states that cannot be placed on the mesh
+    ├── MemoryBudgetError (ValueError)      states that fit no device, however they are split
+    ├── CertificateError (RuntimeError)     a certificate that cannot be made: a compiler that is not installed, ...
     ├── BackendStartedError (RuntimeError)  a setting that comes after the backend has started
     └── TargetError (ValueError)            a command-line target that gives no module
 
@@ -43,6 +45,14 @@ class ConcreteValueError(ShardInitError, TypeError):
 
 class PlanError(ShardInitError, ValueError):
     """States that cannot be placed on the mesh as asked."""
+
+
+class MemoryBudgetError(ShardInitError, ValueError):
+    """States that do not fit the memory of a device, however they are split."""
+
+
+class CertificateError(ShardInitError, RuntimeError):
+    """A certificate that cannot be made, such as for a compiler that is not installed."""
 
 
 class BackendStartedError(ShardInitError, RuntimeError):

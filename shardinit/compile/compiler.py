@@ -19,12 +19,13 @@ from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
 from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
-from shardinit.lane.checks import Check, find_checks
-from shardinit.lane.equations import Atom, Constant, Equation, Variable, slice_of
-from shardinit.lane.key_rows import KeyTable, key_tables
-from shardinit.lane.pieces import cut
+from shardinit.lane.checks import Check
+from shardinit.lane.equations import Atom, Equation, Variable
+from shardinit.lane.key_rows import KeyTable
 from shardinit.lane.primitives import accumulates
-from shardinit.plan.planner import InitPlan
+from shardinit.lane.structure import Instance
+from shardinit.lane.work import Work
+from shardinit.plan.init_plan import InitPlan
 
 CACHED_EXECUTABLES = 1024
 
@@ -58,7 +59,9 @@ class CompiledInit:
     keys
         Per key table and layout that pieces read it in: the key program.
     programs
-        Unique programs, those with the largest outputs first.
+        Unique programs, in the order of their first piece.
+    sequence
+        Every piece in the order in which they run, each with the number of its program.
     checks
         Effects to evaluate, each with the index of its predicate among the outputs.
     leaves
@@ -77,6 +80,7 @@ class CompiledInit:
     tables: tuple[KeyTable, ...]
     keys: dict[tuple[int, Layout], Future]
     programs: tuple[CompiledProgram, ...]
+    sequence: tuple[tuple[int, Instance], ...]
     checks: tuple[tuple[Check, int | None], ...]
     leaves: int
     seconds: float
@@ -146,70 +150,79 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
 
 
 def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: float) -> CompiledInit:
-    inner = None if mesh is None else with_auto_axes(mesh)
-    layout = Layout(inner, plan.lanes_axis, plan.axis_size, program.axis_name, plan.numerics == "exact")
-    ends, placements = _ends(program, plan)
-    if not any(p.strategy in ("shard_map", "gspmd") for p in placements.values()):
-        layout = layout.unsplit()
-    leaves = sum(len(o.atoms) for o in program.outputs)
-    inside = slice_of(atom for _, atom in ends)
-    checks: list[tuple[Check, int | None]] = []
-    for check in find_checks(program.effects, inside):
-        index = leaves + len(checks)
-        checks.append((check, None if check.predicate is None else index))
-        if check.predicate is not None:
-            ends.append((index, check.predicate))
-            placements[index] = _predicate_placement(check.predicate, layout)
-    equations = slice_of(atom for _, atom in ends)
-    tables = tuple(key_tables([r.variable for r in program.random_inputs], equations))
-    pieces = _cut_by_home(ends, placements, {v for t in tables for v in t.rows})
-    unique = unique_programs(
-        pieces, tables, lambda index, atom: _handed_on(atom, layout) if index is None else placements[index]
-    )
-    compiler = _Compiler(layout, tables)
-    programs = tuple(compiler.submit(u) for u in sorted(unique, key=_output_bytes, reverse=True))
-    seconds = time.perf_counter() - started
+    work, layout, unique, sequence = prepare(program, plan, None if mesh is None else with_auto_axes(mesh))
+    compiler = _Compiler(layout, work.tables)
+    programs = tuple(compiler.submit(u) for u in unique)
     return CompiledInit(
         program,
         plan,
         mesh,
-        tables,
+        work.tables,
         compiler.keys,
         programs,
-        tuple(checks),
-        leaves,
-        seconds,
+        sequence,
+        work.checks,
+        sum(len(o.atoms) for o in program.outputs),
+        time.perf_counter() - started,
         compiler.cached,
-        _numerics_notes(program, plan, equations),
+        _numerics_notes(program, plan, work.equations),
     )
 
 
-def _ends(program: LaneProgram, plan: InitPlan) -> tuple[list[tuple[int, Atom]], dict[int, Placement]]:
-    """Index, atom and placement of every leaf that has to be made."""
-    ends, placements, index = [], {}, 0
+def prepare(
+    program: LaneProgram, plan: InitPlan, mesh: Any
+) -> tuple[Work, Layout, list[UniqueProgram], tuple[tuple[int, Instance], ...]]:
+    """Group the pieces of a program as planned: unique programs, and the sequence in which they run.
+
+    ``mesh`` may be abstract, or of devices that are not there.
+    """
+    computed = plan.padded_axis_size or plan.axis_size
+    exact = plan.numerics == "exact"
+    layout = Layout(mesh, plan.lanes_axis, computed, plan.axis_size, program.axis_name, exact)
+    whole_lanes = all(s.strategy != "gspmd" for s in plan.states)
+    work = program.work(on_mesh=bool(plan.mesh_axes), whole_lanes=whole_lanes)
+    placements = _placements(program, plan, work)
+    if not any(p.strategy in ("shard_map", "gspmd") for p in placements.values()):
+        layout = layout.unsplit()
+
+    def placement(index: int | None, atom: Atom) -> Placement:
+        if index is not None and index in placements:
+            return placements[index]
+        return Placement(None, (), "local") if index in work.local else _handed_on(atom, layout)
+
+    order, slices = _order(plan, work)
+    unique = unique_programs(work.pieces, order, slices, placement)
+    number = {id(instance): n for n, u in enumerate(unique) for instance in u.instances}
+    sequence = tuple((number[id(work.pieces[at][1])], work.pieces[at][1]) for at in order)
+    return work, layout, unique, sequence
+
+
+def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int]]:
+    """Order and slices of the pieces as planned; a plan of specs alone knows no pieces."""
+    order = [piece for step in plan.steps for piece in step.pieces]
+    if sorted(order) == list(range(len(work.pieces))) and plan.program is not None:
+        slices = {piece: step.slices for step in plan.steps for piece in step.pieces}
+        return order, [slices[at] for at in range(len(work.pieces))]
+    if plan.memory_budget is not None and plan.program is None:
+        raise PlanError(
+            f"memory_budget={plan.memory_budget} cannot be kept: the plan is of specs alone, which do not tell the "
+            "pieces. Plan with what discover returns."
+        )
+    linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
+    alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
+    return [*linked, *alone], [1] * len(work.pieces)
+
+
+def _placements(program: LaneProgram, plan: InitPlan, work: Work) -> dict[int, Placement]:
+    """Placement of every leaf, by its index."""
+    placements, index = {}, 0
     for output, state in zip(program.outputs, plan.states, strict=True):
-        for atom, leaf in zip(output.atoms, state.leaves, strict=True):
-            if not _stays_as_it_is(atom, state.spec.out_axis, plan):
-                axis = None if state.spec.out_axis is None else state.spec.out_axis % len(leaf.shape)
-                strategy: str = "shard_map" if state.strategy == "pmap" else state.strategy
-                if state.spec.kind == "attribute" and axis is None:
-                    strategy = "vmap" if atom.on_axis else "local"
-                placements[index] = Placement(axis, leaf.partition_spec, strategy)
-                ends.append((index, atom))
+        for _, leaf in zip(output.atoms, state.leaves, strict=True):
+            axis = None if state.spec.out_axis is None else state.spec.out_axis % len(leaf.shape)
+            strategy: str = "shard_map" if state.strategy == "pmap" else state.strategy
+            placements[index] = Placement(axis, leaf.partition_spec, "local" if index in work.local else strategy)
             index += 1
-    return ends, placements
-
-
-def _stays_as_it_is(atom: Atom, out_axis: int | None, plan: InitPlan) -> bool:
-    """Whether a value that all lanes share needs no program: it is on the host, or there is one device."""
-    on_host = not (isinstance(atom, Constant) and isinstance(atom.value, jax.Array))
-    return out_axis is None and not isinstance(atom, Variable) and (on_host or not plan.mesh_axes)
-
-
-def _predicate_placement(predicate: Atom, layout: Layout) -> Placement:
-    if predicate.on_axis:
-        return _handed_on(predicate, layout)
-    return Placement(None, (), "local")
+    return placements
 
 
 def _handed_on(atom: Atom, layout: Layout) -> Placement:
@@ -219,14 +232,6 @@ def _handed_on(atom: Atom, layout: Layout) -> Placement:
     if atom.by_lane:
         return Placement(0, (layout.lanes_axis, *plain), strategy)
     return Placement(None, plain, strategy)
-
-
-def _cut_by_home(ends, placements, known):
-    """Cut what lives on the mesh and what lives on the default device apart, so that they share no piece."""
-    on_mesh = [e for e in ends if placements[e[0]].strategy != "local"]
-    local = [e for e in ends if placements[e[0]].strategy == "local"]
-    whole_lanes = all(p.strategy != "gspmd" for p in placements.values())
-    return [*cut(on_mesh, known, sums_alone=whole_lanes), *cut(local, known)]
 
 
 def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Equation]) -> tuple[str, ...]:
@@ -243,10 +248,6 @@ def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Eq
     return (f"sums whose last bit the backend itself lets depend on the number of lanes at once: {listed(names)}",)
 
 
-def _output_bytes(program: UniqueProgram) -> int:
-    return sum(aval.size * aval.dtype.itemsize for _, aval, _ in program.outputs)
-
-
 class _Compiler:
     """Lowers in the caller's thread, where its JAX configuration holds, and compiles in others."""
 
@@ -258,7 +259,7 @@ class _Compiler:
 
     def submit(self, program: UniqueProgram) -> CompiledProgram:
         layout = self._layout_for(program)
-        for table in {t for t, _ in program.keys}:
+        for table in {t for t, _ in program.structure.keys}:
             if (table, layout) not in self.keys:
                 shape = table_shape(self.tables[table], layout)
                 filled = self.tables[table]

@@ -1,7 +1,6 @@
 """RNG keys on devices: the loop that fills a key table."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +27,6 @@ def key_impl(dtype) -> str:
     found: list[str] = []
     jax.eval_shape(lambda key: found.append(str(jax.random.key_impl(key))), jax.ShapeDtypeStruct((), dtype))
     return found[0]
-
-
-@functools.cache
-def key_words(dtype) -> int:
-    """Number of uint32 words of one raw key."""
-    return math.prod(jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), dtype)).shape)
 
 
 def is_prefix_stable(dtype) -> bool:
@@ -83,6 +76,6 @@ def fill_table(table: KeyTable, roots: jax.Array, steps: dict[str, jax.Array]) -
         )
         return lax.dynamic_update_slice_in_dim(filled, made, xs["first"], axis=0), None
 
-    filled = jnp.zeros((table.size + width - 1, *roots.shape[1:]), roots.dtype)
+    filled = jnp.zeros((table.rows_held, *roots.shape[1:]), roots.dtype)
     filled = lax.dynamic_update_slice_in_dim(filled, roots, 0, axis=0)
     return lax.scan(step, filled, steps)[0]

@@ -12,10 +12,10 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, key_words, lane_keys
+from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, lane_keys
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.lane.equations import bind, is_key
-from shardinit.lane.key_rows import KeyTable
+from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, MOVES, UNSPLITTABLE, contains, pure_params
 
 
@@ -30,7 +30,9 @@ class Layout:
     lanes_axis
         Mesh axis that splits the lanes; None if every device has all of them.
     axis_size
-        Number of lanes.
+        Number of lanes that are computed.
+    kept
+        Number of lanes that are kept: fewer where they are padded.
     axis_name
         Name of the mapped axis that collectives in init use.
     exact
@@ -40,6 +42,7 @@ class Layout:
     mesh: Mesh | None
     lanes_axis: str | None
     axis_size: int
+    kept: int
     axis_name: Any
     exact: bool
 
@@ -59,7 +62,7 @@ class Layout:
 
     def unsplit(self) -> "Layout":
         """Give every device all lanes."""
-        return replace(self, lanes_axis=None)
+        return replace(self, lanes_axis=None, axis_size=self.kept)
 
     def on_default_device(self) -> "Layout":
         """Leave the mesh."""
@@ -103,7 +106,7 @@ def key_program(table: KeyTable, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
 
 def lane_function(program: UniqueProgram, exact: bool):
     """One lane of a piece: ``(zero, keys, literals, constants, shared) -> outputs``."""
-    read_later = {source[1:] for sources in program.sources for source in sources if source[0] == "equation"}
+    read_later = {source[1:] for sources in program.structure.sources for source in sources if source[0] == "equation"}
 
     def run(zero, keys, literals, constants, shared):
         slots = {"key": keys, "literal": literals, "constant": constants, "shared": shared}
@@ -112,7 +115,9 @@ def lane_function(program: UniqueProgram, exact: bool):
         def read(source):
             return made[source[1]][source[2]] if source[0] == "equation" else slots[source[0]][source[1]]
 
-        for i, (equation, sources) in enumerate(zip(program.equations, program.sources, strict=True)):
+        for i, (equation, sources) in enumerate(
+            zip(program.structure.equations, program.structure.sources, strict=True)
+        ):
             values = _evaluate(equation, [read(s) for s in sources])
             if exact and equation.primitive.name not in MOVES:
                 values = [rounded(v, zero) if (i, j) in read_later else v for j, v in enumerate(values)]
@@ -153,7 +158,7 @@ def _with_weak_type(value, aval):
 
 def uses(program: UniqueProgram, names: frozenset[str]) -> bool:
     """Whether an equation of the program, however deep, is one of these primitives."""
-    return any(contains(e, names) for e in program.equations)
+    return any(contains(e, names) for e in program.structure.equations)
 
 
 def strategy_of(program: UniqueProgram, layout: Layout) -> str:
@@ -161,7 +166,17 @@ def strategy_of(program: UniqueProgram, layout: Layout) -> str:
     strategy = program.strategy
     if strategy in ("shard_map", "gspmd") and uses(program, COLLECTIVES):
         return "shard_map" if layout.shards == layout.axis_size else "gspmd"
-    return "shard_map" if strategy == "gspmd" and uses(program, UNSPLITTABLE) else strategy
+    if strategy == "gspmd" and layout.kept != layout.axis_size:
+        return "padded"
+    by_lanes = all(_splits_lanes(p, layout) for p in program.placements)
+    return "shard_map" if strategy == "gspmd" and by_lanes and uses(program, UNSPLITTABLE) else strategy
+
+
+def _splits_lanes(placement: Placement, layout: Layout) -> bool:
+    """Whether an output that has lanes has them split over the axis of the lanes, and no other axis is."""
+    spec = placement.partition_spec
+    where = [axis for axis, name in enumerate(spec) if name is not None and name == layout.lanes_axis]
+    return where == ([] if placement.out_axis is None else [placement.out_axis])
 
 
 def piece_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout) -> tuple[Any, tuple[Any, ...]]:
@@ -173,15 +188,19 @@ def piece_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: La
     strategy = strategy_of(program, layout)
     call = _call(program, tables, layout, strategy)
     arguments = argument_shapes(program, tables, layout)
-    if strategy == "shard_map":
-        out_specs = (P(), [P(*p.partition_spec) for _, _, p in program.outputs])
+    if strategy in ("shard_map", "padded"):
+        specs = [P(*_computed_spec(p, layout, strategy)) for p in program.placements]
         in_specs = jax.tree.map(lambda a: a.sharding.spec, arguments)
-        call = jax.shard_map(call, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        call = jax.shard_map(call, mesh=layout.mesh, in_specs=in_specs, out_specs=(P(), specs), check_vma=False)
+    if strategy == "shard_map":
         jitted = _named(call, "shardinit_piece")
+    elif strategy == "padded":
+        out = (layout.replicated, [layout.sharding(p.partition_spec) for p in program.placements])
+        jitted = _named(_cut_off(call, program, layout), "shardinit_piece", out_shardings=out)
     elif layout.mesh is None:
         jitted = _named(call, "shardinit_piece")
     else:
-        out = (layout.replicated, [layout.sharding(p.partition_spec) for _, _, p in program.outputs])
+        out = (layout.replicated, [layout.sharding(p.partition_spec) for p in program.placements])
         jitted = _named(call, "shardinit_piece", out_shardings=out)
     return jitted, arguments
 
@@ -192,7 +211,7 @@ def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: 
     def replicated(shape, dtype):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.replicated)
 
-    used = sorted({table for table, _ in program.keys})
+    used = sorted({table for table, _ in program.structure.keys})
     key_tables = {
         t: jax.ShapeDtypeStruct(
             table_shape(tables[t], layout), jnp.uint32, sharding=layout.sharding(table_spec(layout))
@@ -202,20 +221,20 @@ def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: 
     count = len(program.instances)
     rows = replicated((count, len(program.instances[0].rows)), jnp.int32)
     literals = {k: replicated(v.shape, v.dtype) for k, v in literal_tables(program).items()}
-    constants = [replicated(a.shape, a.dtype) for a in program.constants]
+    constants = [replicated(a.shape, a.dtype) for a in program.structure.constants]
     lane = (layout.lanes_axis,) if layout.lanes_axis else ()
     shared = [
         jax.ShapeDtypeStruct((layout.axis_size, *a.shape), a.dtype, sharding=layout.sharding(lane))
         if by_lane
         else replicated(a.shape, a.dtype)
-        for a, by_lane in program.shared
+        for a, by_lane in program.structure.shared
     ]
     return key_tables, replicated((), jnp.int32), rows, literals, constants, shared
 
 
 def table_shape(table: KeyTable, layout: Layout) -> tuple[int, int, int]:
     """Shape of a filled key table, all lanes together."""
-    return (table.size + max((1, *table.children)) - 1, layout.axis_size, key_words(table.dtype))
+    return (table.rows_held, layout.axis_size, key_words(table.dtype))
 
 
 def literal_tables(program: UniqueProgram) -> dict[str, np.ndarray]:
@@ -232,7 +251,7 @@ def literal_tables(program: UniqueProgram) -> dict[str, np.ndarray]:
 def literal_slots(program: UniqueProgram) -> dict[str, list[int]]:
     """Numbers of the literal slots of each dtype."""
     slots: dict[str, list[int]] = {}
-    for slot, aval in enumerate(program.literals):
+    for slot, aval in enumerate(program.structure.literals):
         slots.setdefault(str(aval.dtype), []).append(slot)
     return slots
 
@@ -242,7 +261,7 @@ def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, st
 
     def call(key_tables, counter, rows, literals, constants, shared):
         row = lax.dynamic_index_in_dim(rows, counter, keepdims=False)
-        values: list[Any] = [None] * len(program.literals)
+        values: list[Any] = [None] * len(program.structure.literals)
         for name, numbers in literal_slots(program).items():
             found = lax.dynamic_index_in_dim(literals[name], counter, keepdims=False)
             for position, slot in enumerate(numbers):
@@ -250,10 +269,33 @@ def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, st
         zero = lax.shift_right_logical(counter, jnp.int32(31)).astype(jnp.uint32)  # never negative, but XLA cannot know
         outputs = mapped(zero, _keys(program, tables, key_tables, row), values, constants, shared)
         if strategy == "shard_map":
-            outputs = [_own_shard(o, p, layout) for o, (_, _, p) in zip(outputs, program.outputs, strict=True)]
+            outputs = [_own_shard(o, p, layout) for o, p in zip(outputs, program.placements, strict=True)]
         return counter + 1, outputs
 
     return call
+
+
+def _computed_spec(placement: Placement, layout: Layout, strategy: str) -> tuple[str | None, ...]:
+    """PartitionSpec in which shard_map makes an output: with padded lanes, these are split first."""
+    if strategy != "padded" or placement.out_axis is None:
+        return placement.partition_spec
+    return tuple(layout.lanes_axis if a == placement.out_axis else None for a in range(len(placement.partition_spec)))
+
+
+def _cut_off(call, program: UniqueProgram, layout: Layout):
+    """Cut the padded lanes off what is not handed on to other pieces, which compute them as well."""
+
+    def run(*arguments):
+        counter, outputs = call(*arguments)
+        kept = [
+            o
+            if p.out_axis is None or _splits_lanes(p, layout)
+            else lax.slice_in_dim(o, 0, layout.kept, axis=p.out_axis)
+            for o, p in zip(outputs, program.placements, strict=True)
+        ]
+        return counter, kept
+
+    return run
 
 
 def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
@@ -264,22 +306,54 @@ def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
         return lane
     if strategy == "shard_map" and collective:
         return _one_lane_per_device(program, lane)
-    return jax.vmap(
+    lanes = layout.axis_size // (layout.shards if strategy in ("shard_map", "padded") else 1)
+    mapped = jax.vmap(
         lane,
-        in_axes=(None, 0, None, None, [0 if by_lane else None for _, by_lane in program.shared]),
-        out_axes=[p.out_axis for _, _, p in program.outputs],
-        axis_size=layout.axis_size // (layout.shards if strategy == "shard_map" else 1),
+        in_axes=(None, 0, None, None, [0 if by_lane else None for _, by_lane in program.structure.shared]),
+        out_axes=[p.out_axis for p in program.placements],
+        axis_size=lanes // program.slices,
         **({"axis_name": layout.axis_name} if collective else {}),
     )
+    return mapped if program.slices == 1 else _sliced(program, mapped, lanes // program.slices)
+
+
+def _sliced(program: UniqueProgram, mapped, lanes: int):
+    """Map some lanes after the others, each slice into its place in the outputs: only its temporaries live."""
+
+    def run(zero, keys, literals, constants, shared):
+        def own(value, at):
+            return lax.dynamic_slice_in_dim(value, at * lanes, lanes, 0)
+
+        def one(at):
+            here = [
+                own(v, at) if by_lane else v for v, (_, by_lane) in zip(shared, program.structure.shared, strict=True)
+            ]
+            return mapped(zero, [own(k, at) for k in keys], literals, constants, here)
+
+        def step(at, outputs):
+            return [
+                made if p.out_axis is None else lax.dynamic_update_slice_in_dim(o, made, at * lanes, p.out_axis)
+                for o, made, p in zip(outputs, one(at), program.placements, strict=True)
+            ]
+
+        def whole(made, placement: Placement):
+            axis = placement.out_axis
+            grown = [n * program.slices if a == axis else n for a, n in enumerate(made.shape)]
+            return jnp.zeros(grown, made.dtype)
+
+        shapes = jax.eval_shape(one, jnp.int32(0))
+        return lax.fori_loop(0, program.slices, step, list(map(whole, shapes, program.placements)))
+
+    return run
 
 
 def _one_lane_per_device(program: UniqueProgram, lane):
     """Run the one lane of a device unmapped, so that its collectives are those of the mesh axis."""
 
     def run(zero, keys, literals, constants, shared):
-        own = [v[0] if by_lane else v for v, (_, by_lane) in zip(shared, program.shared, strict=True)]
+        own = [v[0] if by_lane else v for v, (_, by_lane) in zip(shared, program.structure.shared, strict=True)]
         outputs = lane(zero, [k[0] for k in keys], literals, constants, own)
-        axes = [p.out_axis for _, _, p in program.outputs]
+        axes = [p.out_axis for p in program.placements]
         return [o if axis is None else jnp.expand_dims(o, axis) for o, axis in zip(outputs, axes, strict=True)]
 
     return run
@@ -288,7 +362,7 @@ def _one_lane_per_device(program: UniqueProgram, lane):
 def _keys(program: UniqueProgram, tables: Sequence[KeyTable], key_tables, row):
     """Keys of each slot, lanes first."""
     keys, at = [], 0
-    for table, shape in program.keys:
+    for table, shape in program.structure.keys:
         count = math.prod(shape)
         if shape == ():
             words = lax.dynamic_index_in_dim(key_tables[table], row[at], keepdims=False)

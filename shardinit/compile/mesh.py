@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from shardinit.errors import PlanError
-from shardinit.plan.planner import InitPlan
+from shardinit.plan.init_plan import InitPlan
 
 
 def make_mesh(plan: InitPlan) -> Mesh | None:

@@ -1,23 +1,11 @@
-"""Unique programs: pieces that are equal up to keys, numbers and constants, found and put together.
-
-What differs between two equal pieces (which keys, the scalars, the arrays they close over) becomes
-data: a row of a table that the compiled program looks up by its own counter.
-"""
+"""Unique programs: pieces of equal structure and placement, compiled once for all of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from shardinit.lane.canonical import aval_key, canonical_params, number
-from shardinit.lane.equations import Constant, Equation, Literal, Variable
-from shardinit.lane.key_rows import KeyTable
-from shardinit.lane.pieces import Piece
-from shardinit.lane.primitives import pure_params
-
-# Where an atom of a unique program comes from: ("equation", i, j), ("key", i), ("literal", i), ...
-Source = tuple[str, int] | tuple[str, int, int]
+from shardinit.lane.canonical import number
+from shardinit.lane.structure import Instance, Source, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,138 +28,65 @@ class Placement:
 
 
 @dataclass(slots=True, eq=False)
-class Instance:
-    """One piece, as data for its unique program; ``order`` is its place among all pieces."""
-
-    order: int
-    rows: list[int]
-    literals: list[Any]
-    constants: list[Any]
-    shared: tuple[Variable, ...]
-    outputs: tuple[tuple[int | None, Any], ...]
-
-    @property
-    def is_linked(self) -> bool:
-        """Whether it takes values from other pieces, or hands some on."""
-        return bool(self.shared) or any(index is None for index, _ in self.outputs)
-
-
-@dataclass(slots=True, eq=False)
 class UniqueProgram:
-    """Equations that serve every instance, with the slots that an instance fills.
+    """A structure with the placements of its outputs.
 
     Attributes
     ----------
     key
-        Number of its structure: equal programs, equal keys, within this process.
-    equations, sources
-        The equations, and where the inputs of each come from.
-    keys
-        Per key slot: which key table, and the shape.
-    literals, constants, shared
-        Abstract values of the slots; ``shared`` with whether the value is by lane.
-    outputs
-        Where each output comes from, its abstract value and its placement.
+        Number of structure, placements and slices: equal programs, equal keys, within this process.
+    structure
+        The equations and slots.
+    placements
+        One per output.
+    slices
+        Into how many slices the lanes of a device are cut, one after the other.
     instances
-        The pieces that it makes.
+        The pieces that it makes, in the order in which they run.
     """
 
     key: int
-    equations: tuple[Equation, ...]
-    sources: tuple[tuple[Source, ...], ...]
-    keys: tuple[tuple[int, tuple[int, ...]], ...]
-    literals: tuple[Any, ...]
-    constants: tuple[Any, ...]
-    shared: tuple[tuple[Any, bool], ...]
-    outputs: tuple[tuple[Source, Any, Placement], ...]
+    structure: Structure
+    placements: tuple[Placement, ...]
+    slices: int = 1
     instances: list[Instance] = field(default_factory=list)
 
     @property
     def strategy(self) -> str:
         """The strategy that suits all outputs."""
-        found = {placement.strategy for _, _, placement in self.outputs}
+        found = {placement.strategy for placement in self.placements}
         return next(s for s in ("gspmd", "shard_map", "vmap", "local") if s in found)
 
-
-class _Slots:
-    """Number the inputs of one piece, in the order in which its equations need them."""
-
-    def __init__(self, order: int, piece: Piece, tables: Sequence[KeyTable]):
-        self.tables = tables
-        self.sources: dict[Any, Source] = {}
-        self.instance = Instance(order, [], [], [], piece.shared, piece.outputs)
-        self.keys: list[tuple[int, tuple[int, ...]]] = []
-        self.literals: list[Any] = []
-        self.constants: list[Any] = []
-        for i, variable in enumerate(piece.keys):
-            table = next(t for t, table in enumerate(tables) if variable in table.rows)
-            self.sources[variable] = ("key", i)
-            self.keys.append((table, variable.aval.shape))
-            self.instance.rows += tables[table].rows[variable].ravel().tolist()
-        for i, variable in enumerate(piece.shared):
-            self.sources[variable] = ("shared", i)
-        for i, equation in enumerate(piece.equations):
-            for j, variable in enumerate(equation.outputs):
-                self.sources[variable] = ("equation", i, j)
-
-    def source(self, atom: Any) -> Source:
-        if isinstance(atom, Literal):
-            self.literals.append(atom.aval)
-            self.instance.literals.append(np.asarray(atom.value, atom.aval.dtype))
-            return ("literal", len(self.literals) - 1)
-        if isinstance(atom, Constant) and atom not in self.sources:
-            self.sources[atom] = ("constant", len(self.constants))
-            self.constants.append(atom.aval)
-            self.instance.constants.append(atom.value)
-        return self.sources[atom]
+    @property
+    def outputs(self) -> tuple[tuple[Source, Any, Placement], ...]:
+        """Where each output comes from, its abstract value and its placement."""
+        return tuple((s, a, p) for (s, a), p in zip(self.structure.outputs, self.placements, strict=True))
 
 
 def unique_programs(
-    pieces: Sequence[Piece],
-    tables: Sequence[KeyTable],
+    pieces: Sequence[tuple[Structure, Instance]],
+    order: Sequence[int],
+    slices: Sequence[int],
     placement: Callable[[int | None, Any], Placement],
 ) -> list[UniqueProgram]:
-    """Group pieces by structure.
+    """Group pieces by structure, placement and slices; programs come in the order of their first piece.
 
     Parameters
     ----------
     pieces
-        In an order in which each comes after those it takes values from.
-    tables
-        The key tables whose rows the pieces read.
+        Structure and instance of each.
+    order
+        The order in which to run them.
+    slices
+        Of each piece.
     placement
         Placement of an output, given its index in the program (None if it is handed on) and its atom.
     """
     programs: dict[int, UniqueProgram] = {}
-    for order, piece in enumerate(pieces):
-        slots = _Slots(order, piece, tables)
-        sources = tuple(tuple(slots.source(a) for a in e.inputs) for e in piece.equations)
-        outputs = tuple((slots.source(atom), atom.aval, placement(index, atom)) for index, atom in piece.outputs)
-        shared = tuple((v.aval, v.by_lane) for v in piece.shared)
-        forward = tuple((e.primitive, canonical_params(pure_params(e))) for e in piece.equations)
-        key = number(
-            (
-                forward,
-                sources,
-                tuple((s, aval_key(aval), p) for s, aval, p in outputs),
-                tuple(slots.keys),
-                tuple((aval_key(aval), by_lane) for aval, by_lane in shared),
-                tuple(map(aval_key, slots.literals)),
-                tuple(map(aval_key, slots.constants)),
-            )
-        )
-        if key not in programs:
-            programs[key] = UniqueProgram(
-                key,
-                piece.equations,
-                sources,
-                tuple(slots.keys),
-                tuple(slots.literals),
-                tuple(slots.constants),
-                shared,
-                outputs,
-            )
-        programs[key].instances.append(slots.instance)
-    for program in programs.values():
-        program.instances.sort(key=lambda i: (not i.is_linked, i.order))  # the order in which they run
+    for at in order:
+        structure, instance = pieces[at]
+        placements = tuple(placement(index, atom) for index, atom in instance.outputs)
+        key = number((structure.number, placements, slices[at]))
+        program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at]))
+        program.instances.append(instance)
     return list(programs.values())

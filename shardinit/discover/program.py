@@ -1,14 +1,16 @@
 """The lane program: one lane's init, RNG keys in, leaves out, with what is needed to write it back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from brainstate import State
 
 from shardinit.discover.graph import Change, Snapshot
 from shardinit.lane.equations import Atom, Equation, Variable
-from shardinit.plan.specs import StateSpec
+from shardinit.lane.key_rows import key_words
+from shardinit.lane.work import Work, work_of
+from shardinit.plan.specs import PieceSpec, StateSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class LaneProgram:
         The contents of the module before init, and what init changed in them.
     numpy_state
         Where init left NumPy's global generator, if it moved it.
+    works
+        What ``work`` has cut, kept.
     """
 
     outputs: tuple[Output, ...]
@@ -80,6 +84,19 @@ class LaneProgram:
     snapshot: Snapshot | None = None
     changes: tuple[Change, ...] = ()
     numpy_state: Any = None
+    works: dict[tuple[bool, bool], Work] = field(default_factory=dict, repr=False)
+
+    def work(self, *, on_mesh: bool, whole_lanes: bool) -> Work:
+        """Cut into pieces; once for the planner and the compiler."""
+        if (on_mesh, whole_lanes) not in self.works:
+            made = work_of(self.outputs, self.random_inputs, self.effects, on_mesh=on_mesh, whole_lanes=whole_lanes)
+            self.works[on_mesh, whole_lanes] = made
+        return self.works[on_mesh, whole_lanes]
+
+    def pieces(self, *, on_mesh: bool, whole_lanes: bool) -> tuple[tuple[PieceSpec, ...], tuple[tuple[int, int], ...]]:
+        """Describe the pieces, and rows and words of the key tables, as the planner needs them."""
+        work = self.work(on_mesh=on_mesh, whole_lanes=whole_lanes)
+        return work.specs, tuple((table.rows_held, key_words(table.dtype)) for table in work.tables)
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:

@@ -18,7 +18,7 @@ from shardinit.compile.compiler import CompiledInit
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
-from shardinit.plan.planner import InitPlan
+from shardinit.plan.init_plan import InitPlan
 
 
 @dataclass(slots=True, eq=False, repr=False)

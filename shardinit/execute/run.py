@@ -69,15 +69,9 @@ class _Runner:
         self.constant_readers = Counter(id(c) for i in instances for c in i.constants)
 
     def run_all(self) -> list[Any]:
-        # What waits for other pieces, or is waited for, goes first, in the order of the pieces.
-        launchers = {p: _Launcher(p, self) for p in self.compiled.programs}
-        everything = [(p, i) for p in self.compiled.programs for i in p.program.instances]
-        linked = [(p, i) for p, i in everything if i.is_linked]
-        for program, instance in sorted(linked, key=lambda item: item[1].order):
-            launchers[program].launch(instance)
-        for program, instance in everything:
-            if not instance.is_linked:
-                launchers[program].launch(instance)
+        launchers = [_Launcher(p, self) for p in self.compiled.programs]
+        for number, instance in self.compiled.sequence:
+            launchers[number].launch(instance)
         self.key_tables.clear()
         return self.values
 
@@ -136,13 +130,15 @@ class _Launcher:
         if self.tables is None:
             rows = np.array([i.rows for i in program.instances], np.int32).reshape(len(program.instances), -1)
             literals = {k: _put(v, layout) for k, v in literal_tables(program).items()}
-            keys = {t: runner.key_table(t, layout) for t in sorted({t for t, _ in program.keys})}
+            keys = {t: runner.key_table(t, layout) for t in sorted({t for t, _ in program.structure.keys})}
             self.counter = _put(np.int32(0), layout)
             self.tables = (keys, _put(rows, layout), literals)
             self.executable = runner.wait_for(self.compiled.executable)
         keys, rows, literals = self.tables
-        constants = [runner.constant(v, a, layout) for v, a in zip(instance.constants, program.constants, strict=True)]
-        shared = [runner.handed_on[v] for v in instance.shared]
+        constants = [
+            runner.constant(v, a, layout) for v, a in zip(instance.constants, program.structure.constants, strict=True)
+        ]
+        shared = [_in_layout(runner.handed_on[v], v, layout) for v in instance.shared]
         self.counter, outputs = self.executable(keys, self.counter, rows, literals, constants, shared)
         runner.finish(instance, outputs)
 
@@ -158,12 +154,21 @@ def _put(value: Any, layout: Layout) -> Any:
     return jax.device_put(value, home) if elsewhere else value
 
 
+def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
+    """Give a handed-on value to a piece whose lanes lie otherwise than those of the piece that made it."""
+    lanes = (layout.lanes_axis,) if variable.by_lane and layout.lanes_axis else ()
+    wanted = layout.sharding(lanes)
+    if wanted is None or not variable.by_lane or value.sharding.is_equivalent_to(wanted, value.ndim):
+        return value
+    return jax.device_put(value[: layout.axis_size], wanted)
+
+
 def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Sequence[jax.Array]) -> None:
     """Run the effect of a check where its predicate asks for it, a device's share of the lanes at a time."""
     axis_size = compiled.plan.axis_size
     by_lane = any(a.on_axis for a in check.equation.inputs)
     if predicate is not None:
-        branches = _local_values(predicate)
+        branches = _local_values(predicate)[:axis_size] if predicate.ndim else _local_values(predicate)
         acting = np.flatnonzero(np.isin(branches, sorted(check.branches)))
         if not acting.size:
             return

@@ -6,9 +6,12 @@ table, and one loop fills the table: its length is data, not program. Slices and
 arrays are arithmetic on row numbers and cost nothing.
 """
 
+import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 
 from shardinit.lane.equations import Equation, Literal, Variable, is_key
@@ -62,6 +65,11 @@ class KeyTable:
         return np.arange(first, self.size)
 
     @property
+    def rows_held(self) -> int:
+        """Rows of the filled table, the unused ones at its end included."""
+        return self.size + max((1, *self.children)) - 1
+
+    @property
     def kinds(self) -> tuple[int, ...]:
         """The numbers of children that occur."""
         return tuple(sorted(set(self.children)))
@@ -75,6 +83,12 @@ class KeyTable:
             "data": np.array(self.data, np.uint32),
             "first": (len(self.roots) + np.cumsum(made) - made).astype(np.int32),
         }
+
+
+@functools.cache
+def key_words(dtype) -> int:
+    """Number of uint32 words of one raw key."""
+    return math.prod(jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), dtype)).shape)
 
 
 def key_tables(inputs: Iterable[Variable], equations: Iterable[Equation]) -> list[KeyTable]:

@@ -1,6 +1,7 @@
 """Planning: pure functions from descriptions of states and devices to a plan."""
 
-from shardinit.plan.planner import InitPlan, LeafPlan, StatePlan, plan
+from shardinit.plan.init_plan import InitPlan, LeafPlan, StatePlan
+from shardinit.plan.planner import plan
 from shardinit.plan.specs import LeafSpec, StateSpec
 from shardinit.plan.topology import Topology
 

@@ -1,137 +1,62 @@
-"""The planner: from descriptions of states and devices to a mesh, strategies and PartitionSpecs."""
+"""The planner: from descriptions of states and devices to a mesh, strategies, PartitionSpecs and a peak."""
 
-import hashlib
-import json
-import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
-from shardinit.plan.specs import LeafSpec, StateSpec
+from shardinit.plan.budget import does_not_fit, read_budget
+from shardinit.plan.factor import meshes
+from shardinit.plan.init_plan import InitPlan, Numerics, Rejected, Remainder, StatePlan, Step, Strategy
+from shardinit.plan.memory import key_bytes, loads_of, pieces_of_specs, schedule
+from shardinit.plan.placement import MeshChoice, place_all
+from shardinit.plan.rules import Placed, match_rules
+from shardinit.plan.score import bytes_by_mesh
+from shardinit.plan.specs import StateSpec
+from shardinit.plan.text import size_text
 from shardinit.plan.topology import Topology
 
-Strategy = Literal["vmap", "shard_map", "gspmd", "pmap"]
-Numerics = Literal["exact", "fused"]
-
-# A leaf with less than this per device is not worth splitting over `model`.
-WORTH_SPLITTING_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class LeafPlan:
-    """Where one array goes.
-
-    Attributes
-    ----------
-    shape
-        Shape of all lanes together.
-    partition_spec
-        Mesh axis (or None) per array axis.
-    bytes_per_device
-        Bytes of one device's shard.
-    """
-
-    shape: tuple[int, ...]
-    partition_spec: tuple[str | None, ...]
-    bytes_per_device: int
-
-
-@dataclass(frozen=True, slots=True)
-class StatePlan:
-    """How one state is made: strategy, placement of its leaves, and why, in a sentence."""
-
-    spec: StateSpec
-    strategy: Strategy
-    leaves: tuple[LeafPlan, ...]
-    reason: str
-
-    @property
-    def bytes_per_device(self) -> int:
-        """Bytes that one device holds of this state."""
-        return sum(leaf.bytes_per_device for leaf in self.leaves)
-
-
-@dataclass(frozen=True, slots=True)
-class InitPlan:
-    """The whole plan: pure data, made without any device.
-
-    Attributes
-    ----------
-    axis_size
-        Number of lanes.
-    topology
-        The devices it was made for.
-    mesh_axes
-        Name and size of each mesh axis; empty on one device.
-    lanes_axis
-        The mesh axis that splits the lanes; None if nothing splits them.
-    numerics
-        ``exact`` or ``fused``.
-    states
-        One plan per state, in the order of the program's outputs.
-    reason
-        Why this mesh.
-    """
-
-    axis_size: int
-    topology: Topology
-    mesh_axes: tuple[tuple[str, int], ...]
-    lanes_axis: str | None
-    numerics: Numerics
-    states: tuple[StatePlan, ...]
-    reason: str
-
-    @property
-    def lane_shards(self) -> int:
-        """Into how many parts the lanes are split."""
-        return dict(self.mesh_axes).get(self.lanes_axis, 1) if self.lanes_axis else 1
-
-    @property
-    def lanes_per_device(self) -> int:
-        """Lanes that one device computes."""
-        return self.axis_size // self.lane_shards
-
-    @property
-    def bytes_per_device(self) -> int:
-        """Bytes that one device holds when everything is there, attributes outside of States excluded."""
-        return sum(s.bytes_per_device for s in self.states if s.spec.kind != "attribute")
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the plan, the same in every process."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
-
-    def to_json(self) -> str:
-        """Serialize, with sorted keys."""
-        return json.dumps({"version": 1, **asdict(self)}, sort_keys=True)
-
-    def __str__(self) -> str:
-        from shardinit.plan.text import plan_text
-
-        return plan_text(self)
+MOST_REJECTED = 12
 
 
 def plan(
     program_or_specs: Any,
-    topology: Topology,
+    topology: Topology | str,
     *,
     axis_size: int,
+    memory_budget: int | str | None = None,
+    rules: Any = (),
     strategy: str = "auto",
+    remainder: str = "factor",
     numerics: str = "exact",
     lanes_axis: str | None = None,
 ) -> InitPlan:
     """Choose a mesh, and a strategy and PartitionSpec for every state. Pure: no device, no array.
 
+    The lanes get as many devices as divide them; what is left, `model`, splits single lanes of large states
+    inside of a node or slice. Of the meshes that are possible, the one that leaves the fewest bytes on a
+    device is taken, as long as the peak of the whole initialization fits the budget.
+
     Parameters
     ----------
     program_or_specs
-        A ``LaneProgram``, or the ``StateSpec`` of every state.
+        A ``LaneProgram``, or the ``StateSpec`` of every state (each then counts as one normal draw).
     topology
-        The devices, and the caller's mesh if there is one.
+        The devices, and the caller's mesh if there is one; or a name such as ``"h100:4x8"``.
     axis_size
         Number of lanes.
+    memory_budget
+        Most bytes per device at any moment, an int or a text such as ``"12GiB"``; ``"unlimited"``. None takes
+        what the topology leaves, less 5%, where it is known.
+    rules
+        Pairs of filter and placement; the first that matches a state counts. A filter is anything that
+        ``brainstate.util.filter`` takes, or a glob over the path (``"layers/*/weight"``). A placement is
+        ``"replicate"``, a strategy, or a mesh axis, None or ``...`` (left open) per array axis, lanes included.
     strategy
         ``auto``, or one of ``vmap``, ``shard_map``, ``gspmd``, ``pmap`` for every batched state.
+    remainder
+        For lanes that do not divide: ``factor`` (the largest common factor splits them), ``replicate`` (every
+        device holds all), ``pad`` (more lanes are computed and cut off, where the result can be placed), ``error``.
     numerics
         ``exact`` (bits of brainstate's eager ``vmap2_new_states``) or ``fused`` (XLA may fuse).
     lanes_axis
@@ -142,7 +67,9 @@ def plan(
     ArgumentError, ArgumentTypeError
         If an argument cannot be right.
     PlanError
-        If the lanes do not divide as the strategy needs.
+        If lanes or states do not divide as asked, or a rule does not fit.
+    MemoryBudgetError
+        If no mesh, split or slicing fits the budget.
 
     Examples
     --------
@@ -152,20 +79,27 @@ def plan(
     ('shard_map', ('lanes', None), 3200)
     """
     axis_size = check_axis_size(axis_size)
+    if isinstance(topology, str):
+        topology = Topology.named(topology)
     if not isinstance(topology, Topology):
         raise ArgumentTypeError(
-            f"topology is a {type(topology).__name__}. Pass a Topology, such as Topology.local() or Topology('cpu', 8)."
+            f"topology is a {type(topology).__name__}. Pass a Topology, such as Topology.local() or Topology('cpu', 8), "
+            "or a name such as 'h100:4x8'."
         )
     for name, value, known in (
         ("strategy", strategy, ("auto", *get_args(Strategy))),
+        ("remainder", remainder, get_args(Remainder)),
         ("numerics", numerics, get_args(Numerics)),
     ):
         if value not in known:
             raise ArgumentError(f"{name}={value!r} is not known. Use one of {', '.join(map(repr, known))}.")
-    specs = tuple(getattr(program_or_specs, "specs", program_or_specs))
-    axes, lanes, model, reason = _mesh(topology, axis_size, strategy, lanes_axis)
-    states = tuple(_state_plan(s, axis_size, axes, lanes, model, strategy) for s in specs)
-    return InitPlan(axis_size, topology, tuple(axes.items()), lanes, cast(Numerics, numerics), states, reason)
+    budget = read_budget(memory_budget, topology)
+    work = _Work.of(program_or_specs, rules)
+    for_search = _Search(work, topology, strategy, remainder, numerics, lanes_axis, budget)
+    found = for_search.best(axis_size)
+    if found is None:
+        raise does_not_fit(for_search, axis_size)
+    return found
 
 
 def check_axis_size(axis_size: Any) -> int:
@@ -181,98 +115,109 @@ def check_axis_size(axis_size: Any) -> int:
     return size
 
 
-def _mesh(topology: Topology, axis_size: int, strategy: str, wanted: str | None):
-    """Mesh axes, the axis of the lanes, the axis that splits single lanes, and why."""
-    if topology.mesh_axes == ():
-        return {}, None, None, "the default device: nothing to split"
-    if strategy == "vmap":
-        axes = {"lanes": topology.devices} if topology.mesh_axes is None else dict(topology.mesh_axes)
-        return axes, None, None, f"as asked: every one of {topology.devices} devices computes all lanes"
-    if topology.mesh_axes is None:
-        lanes = math.gcd(axis_size, topology.devices)
-        model = topology.devices // lanes
-        if model == 1:
-            return {"lanes": lanes}, "lanes", None, f"{axis_size} lanes on {lanes} devices: {axis_size // lanes} each"
-        if strategy in ("shard_map", "pmap"):
-            raise _does_not_divide(strategy, axis_size, topology.devices)
-        if lanes == 1 and axis_size > 1:
-            split = (
-                "no common factor, so the lanes are not split; large states are split over `model`, small ones copied"
-            )
-            reason = f"{axis_size} lanes on {topology.devices} devices: {split}. {_sizes(axis_size, model)} would split"
-            return {"lanes": lanes, "model": model}, "lanes", "model", reason
-        split = f"{lanes} divide the lanes, the other factor {model} is `model`"
-        reason = f"{axis_size} lanes on {topology.devices} devices: {split}"
-        return {"lanes": lanes, "model": model}, "lanes", "model", reason
-    axes = dict(topology.mesh_axes)
-    if wanted is not None and wanted not in axes:
-        raise ArgumentError(f"the mesh has no axis {wanted!r}, only {', '.join(map(repr, axes)) or 'none'}.")
-    candidates = [wanted] if wanted else ["lanes"] if "lanes" in axes else list(axes)
-    lanes_axis = next((a for a in candidates if axis_size % axes[a] == 0), None)
-    if lanes_axis is None and strategy in ("shard_map", "pmap"):
-        raise _does_not_divide(strategy, axis_size, axes[candidates[0]])
-    rest = [a for a, size in axes.items() if a != lanes_axis and a not in candidates[:1] and size > 1]
-    model_axis = "model" if "model" in rest else rest[0] if rest else None
-    mesh_text = " x ".join(f"{name}={size}" for name, size in axes.items())
-    if lanes_axis is None:
-        return axes, None, model_axis, f"mesh {mesh_text}: {axis_size} lanes fit no mesh axis, so they are not split"
-    return (
-        axes,
-        lanes_axis,
-        model_axis,
-        f"mesh {mesh_text}: {axis_size // axes[lanes_axis]} lanes per part of `{lanes_axis}`",
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What is to be placed: descriptions of states, their rules, and the program that tells the pieces."""
+
+    specs: tuple[StateSpec, ...]
+    rules: Sequence[Placed | None]
+    program: Any
+
+    @classmethod
+    def of(cls, program_or_specs: Any, rules: Any) -> "_Work":
+        program = program_or_specs if hasattr(program_or_specs, "pieces") else None
+        specs = tuple(getattr(program_or_specs, "specs", program_or_specs))
+        for spec in specs:
+            if not isinstance(spec, StateSpec):
+                raise ArgumentTypeError(
+                    f"cannot plan a {type(spec).__name__}. Pass what discover returns, or the StateSpec of every state."
+                )
+        states = specs if program is None else [o.state for o in program.outputs]
+        return cls(specs, match_rules(rules, specs, states), program)
+
+    def pieces(self, states: Sequence[StatePlan], mesh: MeshChoice):
+        """Pieces and key tables, as far as they are known."""
+        if self.program is None:
+            return pieces_of_specs(states, mesh.platform), ()
+        whole_lanes = all(s.strategy != "gspmd" for s in states)
+        return self.program.pieces(on_mesh=bool(mesh.axes), whole_lanes=whole_lanes)
 
 
-def _does_not_divide(strategy: str, axis_size: int, devices: int) -> PlanError:
-    return PlanError(
-        f"cannot split the lanes for strategy={strategy!r}: axis_size={axis_size} is no multiple of "
-        f"devices={devices}. Use {_sizes(axis_size, devices)}, or strategy='auto'."
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """The meshes for some work, in the order in which they are tried."""
 
+    work: _Work
+    topology: Topology
+    strategy: str
+    remainder: str
+    numerics: str
+    lanes_axis: str | None
+    budget: int | None
 
-def _sizes(axis_size: int, devices: int) -> str:
-    """The nearest numbers of lanes that the devices divide."""
-    below, above = axis_size // devices * devices, -(-axis_size // devices) * devices
-    return " or ".join(f"axis_size={size}" for size in (below, above) if size)
+    def best(self, axis_size: int) -> InitPlan | None:
+        """Return the first plan that fits, of those with the fewest bytes first; None if none does."""
+        rejected: list[Rejected] = []
+        broken: PlanError | None = None
+        for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
+            sizes = bytes_by_mesh(self.work.specs, choices) if len(choices) > 1 else [0]
+            order = sorted(range(len(choices)), key=lambda i: (sizes[i], i))
+            for place, i in enumerate(order):
+                try:
+                    found = self.on(choices[i])
+                except PlanError as error:
+                    broken = broken or error
+                    rejected.append(Rejected(choices[i].mesh_axes, None, None, str(error)))
+                    continue
+                if self.budget is None or found.peak_bytes <= self.budget:
+                    others = [
+                        Rejected(choices[j].mesh_axes, sizes[j], None, f"leaves {size_text(sizes[j])} on a device")
+                        for j in order[place + 1 :]
+                    ]
+                    return replace(found, rejected=tuple([*rejected, *others][:MOST_REJECTED]))
+                why = f"its peak of {size_text(found.peak_bytes)} does not fit memory_budget={size_text(self.budget)}"
+                rejected.append(Rejected(choices[i].mesh_axes, found.bytes_per_device, found.peak_bytes, why))
+        if broken is not None and all(r.peak_bytes is None for r in rejected):
+            raise broken
+        return None
 
+    def all(self, axis_size: int) -> list[InitPlan]:
+        """Every plan, fitting or not."""
+        found = []
+        for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
+            for mesh in choices:
+                try:
+                    found.append(self.on(mesh))
+                except PlanError:
+                    continue
+        return found
 
-def _state_plan(spec: StateSpec, axis_size: int, axes, lanes, model, strategy: str) -> StatePlan:
-    if spec.kind == "attribute" and spec.out_axis is None:
-        leaves = tuple(_leaf_plan(leaf, None, axis_size, axes, None, None) for leaf in spec.leaves)
-        return StatePlan(
-            spec, "vmap", leaves, "outside of any State and the same for all lanes: as an eager init leaves it"
+    def on(self, mesh: MeshChoice) -> InitPlan:
+        """Plan for one mesh."""
+        states = place_all(self.work.specs, self.work.rules, mesh)
+        pieces, tables = self.work.pieces(states, mesh)
+        names = _first_names(pieces, states)
+        steps: tuple[Step, ...] = schedule(
+            loads_of(pieces, states, mesh), key_bytes(tables, mesh), names, mesh, self.budget
         )
-    if spec.out_axis is None or not axes:
-        leaves = tuple(_leaf_plan(leaf, spec.out_axis, axis_size, axes, None, None) for leaf in spec.leaves)
-        return StatePlan(
-            spec, "vmap", leaves, "one device" if not axes else "axis None: every device holds the one value"
+        return InitPlan(
+            mesh.axis_size,
+            self.topology,
+            mesh.mesh_axes,
+            mesh.lanes,
+            cast(Numerics, self.numerics),
+            states,
+            mesh.reason,
+            cast(Remainder, self.remainder),
+            mesh.padded,
+            self.budget,
+            steps,
+            (),
+            self.work.program,
         )
-    if strategy == "vmap":
-        leaves = tuple(_leaf_plan(leaf, spec.out_axis, axis_size, axes, None, None) for leaf in spec.leaves)
-        return StatePlan(spec, "vmap", leaves, "as asked: every device holds every lane")
-    split = model if strategy in ("auto", "gspmd") else None
-    leaves = tuple(_leaf_plan(leaf, spec.out_axis, axis_size, axes, lanes, split) for leaf in spec.leaves)
-    if strategy == "pmap":
-        return StatePlan(spec, "pmap", leaves, f"{axis_size // axes[lanes]} lanes on each of {axes[lanes]} devices")
-    if strategy == "gspmd" or any(split and split in leaf.partition_spec for leaf in leaves):
-        return StatePlan(spec, "gspmd", leaves, f"single lanes are split over `{split}`" if split else "as asked")
-    if lanes is None:
-        return StatePlan(spec, "vmap", leaves, "the lanes fit no mesh axis, and it is not worth splitting otherwise")
-    return StatePlan(spec, "shard_map", leaves, f"{axis_size // axes[lanes]} lanes per device, no communication")
 
 
-def _leaf_plan(leaf: LeafSpec, out_axis, axis_size: int, axes, lanes, model) -> LeafPlan:
-    shape = leaf.batched_shape(out_axis, axis_size)
-    spec: list[str | None] = [None] * len(shape)
-    size = math.prod(shape) * leaf.itemsize
-    if out_axis is not None and lanes is not None:
-        spec[out_axis % len(shape)] = lanes
-        size //= axes[lanes]
-    if model is not None and size >= WORTH_SPLITTING_BYTES:
-        free = [a for a, name in enumerate(spec) if name is None and shape[a] % axes[model] == 0 and shape[a]]
-        free = [a for a in free if out_axis is None or a != out_axis % len(shape)]
-        if free:
-            spec[max(free, key=lambda a: shape[a])] = model
-            size //= axes[model]
-    return LeafPlan(shape, tuple(spec), size)
+def _first_names(pieces, states: Sequence[StatePlan]) -> list[str]:
+    """Name each piece by the first state that it makes."""
+    owners = [state.spec.name for state in states for _ in state.leaves]
+    return [owners[piece.leaves[0]] if piece.leaves else "(handed on)" for piece in pieces]

@@ -1,6 +1,7 @@
 """What the planner sees of a state: names, shapes and sizes, no arrays."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +85,74 @@ class StateSpec:
     def __str__(self) -> str:
         leaves = ", ".join(map(str, self.leaves))
         return f"{self.path or self.name} ({self.state_class}{', ' if leaves else ''}{leaves})"
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A number of bytes that grows with the lanes of a device: ``lane`` for each, ``shared`` once."""
+
+    lane: int = 0
+    shared: int = 0
+
+    def __add__(self, other: "Bytes") -> "Bytes":
+        return Bytes(self.lane + other.lane, self.shared + other.shared)
+
+    def __sub__(self, other: "Bytes") -> "Bytes":
+        return Bytes(self.lane - other.lane, self.shared - other.shared)
+
+    @staticmethod
+    def total(parts: Iterable["Bytes"]) -> "Bytes":
+        """Add up."""
+        parts = list(parts)
+        return Bytes(sum(p.lane for p in parts), sum(p.shared for p in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class PieceMemory:
+    """Temporaries of a piece by platform: moments of its run, each the worst for some number of lanes."""
+
+    cpu: tuple[Bytes, ...] = ()
+    gpu: tuple[Bytes, ...] = ()
+    tpu: tuple[Bytes, ...] = ()
+
+    def peak(self, platform: str, lanes: int) -> int:
+        """Bytes of temporaries for that many lanes at once."""
+        moments = getattr(self, platform if platform in ("cpu", "tpu") else "gpu")
+        return max((m.lane * lanes + m.shared for m in moments), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PieceSpec:
+    """One piece of the lane program as the planner sees it.
+
+    Attributes
+    ----------
+    structure
+        Number of its structure: pieces of one structure and placement are one compiled program.
+    leaves
+        Indices of the leaves that it makes, counted over all states in order.
+    makes
+        Values that it hands on to later pieces, or that a check reads: a number and a description.
+    reads
+        Numbers of the values that it takes from earlier pieces.
+    memory
+        Its temporaries.
+    splittable
+        Whether single lanes can be computed in parts (no factorization, sort or loop in it).
+    sliceable
+        Whether it can run in slices of lanes (no collective over the lanes in it).
+    local
+        Whether it runs on the default device alone.
+    """
+
+    structure: int
+    leaves: tuple[int, ...]
+    makes: tuple[tuple[int, LeafSpec], ...] = ()
+    reads: tuple[int, ...] = ()
+    memory: PieceMemory = PieceMemory()
+    splittable: bool = True
+    sliceable: bool = True
+    local: bool = False
 
 
 def leaf_spec(aval, by_lane: bool = True) -> LeafSpec:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from shardinit.plan.planner import InitPlan, StatePlan
+    from shardinit.plan.init_plan import InitPlan, StatePlan
 
 MOST_ROWS = 40
 MOST_LANES_DRAWN = 256

@@ -1,4 +1,4 @@
-"""What the planner knows of the devices: how many, of which kind, in which mesh."""
+"""What the planner knows of the devices: how many, of which kind, how joined, in which mesh."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from shardinit.errors import ArgumentError
+from shardinit.errors import ArgumentError, ArgumentTypeError
+from shardinit.plan.chips import CHIPS, read_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +24,31 @@ class Topology:
     mesh_axes
         Name and size of each axis of the caller's mesh; None lets the planner make one; ``()`` is no mesh
         at all, just the default device.
+    fast
+        Number of devices that the fast network joins (a node, a slice); None: all of them.
+    bytes_per_device
+        Published memory of one device; None if it is not known (emulated devices share the host's).
+    usable_bytes
+        What a program can really have of it: the compiler's own limit on TPU, the allocator's share on GPU.
+    name
+        ``h100:4x8``, if it was made by name.
 
     Examples
     --------
-    >>> Topology("cpu", 8, (("lanes", 4), ("model", 2)))
-    Topology(platform='cpu', devices=8, mesh_axes=(('lanes', 4), ('model', 2)))
+    >>> Topology("cpu", 8, (("lanes", 4), ("model", 2))).devices
+    8
+    >>> pod = Topology.named("2xv5e:16x16")
+    >>> pod.devices, pod.fast, pod.usable_bytes
+    (512, 256, 16911433728)
     """
 
     platform: str
     devices: int
     mesh_axes: tuple[tuple[str, int], ...] | None = None
+    fast: int | None = None
+    bytes_per_device: int | None = None
+    usable_bytes: int | None = None
+    name: str | None = None
 
     def __post_init__(self):
         size = self.devices if self.mesh_axes is None else math.prod(s for _, s in self.mesh_axes)
@@ -41,6 +57,37 @@ class Topology:
                 f"a Topology of devices={self.devices} with mesh_axes={self.mesh_axes} cannot be. "
                 "Use at least one device, and axes whose sizes multiply to devices."
             )
+        if self.fast is not None and (self.fast < 1 or self.devices % self.fast):
+            raise ArgumentError(
+                f"a Topology of devices={self.devices} cannot be joined by fast={self.fast}. "
+                "Use a number of devices per node or slice that divides devices."
+            )
+
+    @property
+    def fast_devices(self) -> int:
+        """Number of devices that the fast network joins."""
+        return self.devices if self.fast is None else self.fast
+
+    @classmethod
+    def named(cls, name: str) -> "Topology":
+        """Describe devices that need not be there.
+
+        ``cpu:8``; ``a100:4x8``, ``h100:4x8``, ``h200:4x8`` are processes x devices of each;
+        ``v5e:4x8``, ``v6e:16x16``, ``v5p:8x16x16`` are slices, ``2xv5e:16x16`` two of them.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such device or shape; names the nearest that exist.
+        """
+        if not isinstance(name, str):
+            raise ArgumentTypeError(
+                f"topology name={name!r} is a {type(name).__name__}. Pass a str such as 'h100:4x8'."
+            )
+        found = read_name(name)
+        fast = None if found.fast == found.devices else found.fast
+        chip = found.chip
+        return cls(chip.platform, found.devices, None, fast, chip.memory, chip.usable, name.strip().lower())
 
     @classmethod
     def local(cls) -> "Topology":
@@ -50,11 +97,41 @@ class Topology:
     @classmethod
     def from_devices(cls, devices: Sequence[Any]) -> "Topology":
         """Take these devices, in a mesh that the planner makes."""
-        return cls(devices[0].platform, len(devices))
+        devices = list(devices)
+        if not devices:
+            raise ArgumentError("devices is empty. Pass at least one, such as jax.devices().")
+        memory, usable = _memory(devices[0])
+        return cls(devices[0].platform, len(devices), None, _fast(devices), memory, usable)
 
     @classmethod
     def from_mesh(cls, mesh: Any) -> "Topology":
         """Take a ``jax.sharding.Mesh`` or ``AbstractMesh`` as it is."""
         axes = tuple((name, int(size)) for name, size in mesh.shape.items())
-        device = mesh.devices.flat[0] if isinstance(mesh, jax.sharding.Mesh) else None
-        return cls(device.platform if device else "cpu", math.prod(size for _, size in axes), axes)
+        count = math.prod(size for _, size in axes)
+        if not isinstance(mesh, jax.sharding.Mesh):
+            return cls("cpu", count, axes)
+        device = mesh.devices.flat[0]
+        memory, usable = _memory(device)
+        return cls(device.platform, count, axes, None, memory, usable)
+
+
+def _fast(devices: Sequence[Any]) -> int | None:
+    """Devices per slice (TPU) or process (others), where all have the same number of them."""
+    homes: dict[Any, int] = {}
+    for device in devices:
+        home = getattr(device, "slice_index", 0) if device.platform == "tpu" else device.process_index
+        homes[home] = homes.get(home, 0) + 1
+    if len(homes) == 1 or len(set(homes.values())) > 1:
+        return None
+    return next(iter(homes.values()))
+
+
+def _memory(device: Any) -> tuple[int | None, int | None]:
+    """Published and usable bytes of a real device: its allocator's limit, or what its kind is known for."""
+    chip = next((c for c in CHIPS.values() if c.kind == device.device_kind and c.platform != "cpu"), None)
+    try:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+    except Exception:  # a device of another process, or of a compile-only topology, has none
+        limit = None
+    published = chip.memory if chip else limit
+    return published, limit or (chip.usable if chip else None)

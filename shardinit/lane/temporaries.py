@@ -1,0 +1,225 @@
+"""How much memory a piece needs beside its outputs, predicted from its equations.
+
+The compiler fuses what works element by element, so only some operations write their results to memory:
+random bits, sorts, sums, products, factorizations, loops. A result lives from the operation that makes it
+to the last one that reads it, through whatever is fused in between. What lives at the worst moment is the
+prediction. The constants were read off XLA's own figures (jaxlib 0.10.2: CPU, CUDA, TPU); a certificate
+compares each prediction with the compiler.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shardinit.lane.equations import Atom, Equation, Variable, jaxprs_of
+from shardinit.plan.layout import laid_out_bytes
+from shardinit.plan.specs import Bytes, PieceMemory
+
+WORD = 4
+
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+    | {"remat", "remat2", "checkpoint", "custom_lin"}
+)
+LOOPS = frozenset({"while", "scan", "cond", "custom_linear_solve", "map"})
+BITS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator"})
+
+# These write their results; all others are fused into what reads them.
+WRITTEN = frozenset(
+    {"sort", "top_k", "approx_top_k", "dot_general", "ragged_dot", "conv_general_dilated", "fft", "argmax", "argmin"}
+    | {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor", "reduce"}
+    | {
+        "cumsum",
+        "cumprod",
+        "cummax",
+        "cummin",
+        "cumlogsumexp",
+        "reduce_window",
+        "reduce_window_sum",
+        "select_and_scatter",
+    }
+    | {"scatter", "scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "dynamic_update_slice"}
+    | {"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "eig", "svd", "lu", "triangular_solve"}
+    | {"schur", "hessenberg", "tridiagonal", "pure_callback", "io_callback", "ffi_call", "custom_call", "random_gamma"}
+)
+
+# Words of scratch per element of the result: loops inside of the backend's own code.
+SCRATCH_WORDS = {"random_gamma": {"cpu": 36, "gpu": 24, "tpu": 20}}
+# Scratch in sizes of the result: copies that the backend works on.
+COPIES = dict.fromkeys(("qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "svd", "lu", "scan"), 1)
+COPIES |= {"while": 3}
+SORTS = frozenset({"sort", "top_k"})  # in place on CPU
+
+
+@dataclass(slots=True)
+class _Value:
+    """A value of the flat program: its bytes for one lane, and the written values that it is read from."""
+
+    bytes: int
+    by_lane: bool
+    roots: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class _Event:
+    """An operation that writes: what it reads, what it writes, and its own scratch."""
+
+    reads: frozenset[int]
+    writes: tuple[int, ...]
+    scratch: Bytes
+    words: int = 0  # of random bits
+
+
+def memory_of(equations: Sequence[Equation], outputs: Iterable[Atom]) -> PieceMemory:
+    """Predict the temporaries of a piece on each kind of device, for one lane and for what all lanes share."""
+    return PieceMemory(**{platform: _Flat(platform).worst(equations, outputs) for platform in ("cpu", "gpu", "tpu")})
+
+
+class _Flat:
+    """The equations of a piece, calls inlined, as events in order."""
+
+    def __init__(self, platform: str):
+        self.platform = platform
+        self.values: list[_Value] = []
+        self.events: list[_Event] = []
+
+    def worst(self, equations: Sequence[Equation], outputs: Iterable[Atom]) -> tuple[Bytes, ...]:
+        numbers: dict[Any, int] = {}
+
+        def number(atom) -> int:
+            if atom not in numbers:
+                numbers[atom] = self.new(atom.aval, atom.on_axis)
+            return numbers[atom]
+
+        for equation in equations:
+            made = self.run(equation.primitive.name, equation.params, [number(a) for a in equation.inputs], equation)
+            numbers.update(zip(equation.outputs, made, strict=True))
+        return self.peak([number(a) for a in dict.fromkeys(outputs) if isinstance(a, Variable)])
+
+    def new(self, aval: Any, by_lane: bool) -> int:
+        self.values.append(_Value(_bytes(aval, self.platform), by_lane))
+        return len(self.values) - 1
+
+    def run(self, name: str, params: dict[str, Any], inputs: list[int], equation: Any) -> list[int]:
+        outputs = equation.outputs if isinstance(equation, Equation) else equation.outvars
+        jaxprs = jaxprs_of(params)
+        if name in CALLS and jaxprs:
+            return self.inline(jaxprs[0], inputs)
+        by_lane = any(self.values[i].by_lane for i in inputs) or any(getattr(v, "on_axis", False) for v in outputs)
+        made = [self.new(v.aval, by_lane) for v in outputs]
+        reads = frozenset[int]().union(*(self.values[i].roots for i in inputs))
+        if name in BITS:
+            self.draw(reads, made)
+        elif jaxprs or name in LOOPS or name in WRITTEN:
+            self.write(name, jaxprs, inputs, reads, made)
+        else:
+            for i in made:
+                self.values[i].roots = reads
+        return made
+
+    def inline(self, jaxpr: Any, inputs: Sequence[int]) -> list[int]:
+        numbers: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=False))
+
+        def number(atom) -> int:
+            if hasattr(atom, "val"):
+                return self.new(atom.aval, False)
+            if atom not in numbers:
+                numbers[atom] = self.new(atom.aval, False)
+            return numbers[atom]
+
+        for equation in jaxpr.eqns:
+            made = self.run(equation.primitive.name, equation.params, [number(a) for a in equation.invars], equation)
+            numbers.update(zip(equation.outvars, made, strict=True))
+        return [number(a) for a in jaxpr.outvars]
+
+    def draw(self, reads: frozenset[int], made: list[int]) -> None:
+        """Random bits: two words of counts and two of bits per number on CPU; counts alone, of one lane, elsewhere."""
+        (bits, *_) = made
+        by_lane = self.values[bits].by_lane
+        words = sum(max(1, self.values[i].bytes // WORD) for i in made) * WORD
+        if self.platform == "cpu":
+            halves = [self._buffer(words, by_lane) for _ in range(2)]
+            self.events.append(_Event(reads, tuple(halves), Bytes(), words=2))
+            self.values[halves[0]].roots = frozenset(halves)
+            roots = frozenset(halves)
+        else:
+            self.events.append(_Event(reads, (), Bytes(0, 2 * words)))
+            roots = reads
+        for i in made:
+            self.values[i].roots = roots
+
+    def _buffer(self, size: int, by_lane: bool) -> int:
+        self.values.append(_Value(size, by_lane))
+        number = len(self.values) - 1
+        self.values[number].roots = frozenset({number})
+        return number
+
+    def write(self, name, jaxprs, inputs, reads, made) -> None:
+        size = Bytes.total(self._size(i) for i in made)
+        copies = COPIES.get(name, 1 if name in SORTS and self.platform != "cpu" else 0)
+        scratch = Bytes(size.lane * copies, size.shared * copies)
+        words = SCRATCH_WORDS.get(name, {}).get(self.platform, 0)
+        scratch += Bytes(size.lane * words, size.shared * words)
+        scratch += max((self._inside(j, made) for j in jaxprs), default=Bytes(), key=lambda b: b.lane + b.shared)
+        for i in made:
+            self.values[i].roots = frozenset({i})
+        self.events.append(_Event(reads, tuple(made), scratch))
+
+    def _inside(self, jaxpr, made) -> Bytes:
+        """Temporaries of one pass through the body of a loop or a branch."""
+        inner = _Flat(self.platform)
+        by_lane = any(self.values[i].by_lane for i in made)
+        ends = inner.inline(jaxpr, [inner.new(v.aval, by_lane) for v in jaxpr.invars])
+        return max(inner.peak(ends), default=Bytes(), key=lambda b: b.lane + b.shared)
+
+    def _size(self, number: int) -> Bytes:
+        value = self.values[number]
+        return Bytes(value.bytes, 0) if value.by_lane else Bytes(0, value.bytes)
+
+    def peak(self, outputs: Sequence[int]) -> tuple[Bytes, ...]:
+        """What lives beside the outputs at each moment that can be the worst."""
+        events = list(self.events)
+        made_at = {i: at for at, e in enumerate(events) for i in e.writes}
+        last = {i: at for at, e in enumerate(events) for i in e.reads}
+        done: dict[int, int] = {}
+        for output in outputs:
+            roots = self.values[output].roots
+            done[output] = max((made_at.get(r, -1) for r in roots), default=-1)
+            for r in roots - {output}:
+                last[r] = max(last.get(r, -1), done[output])
+        moments = []
+        for at, event in enumerate(events):
+            live = [i for i, born in made_at.items() if born <= at <= last.get(i, born) and i not in done]
+            moment = Bytes.total(self._size(i) for i in live) + event.scratch
+            for _ in range(event.words):  # the counts live with the bits
+                moment += self._size(event.writes[0])
+            if self.platform != "tpu":
+                moment -= self._lent(live, [o for o in outputs if done[o] >= at and o not in made_at], event)
+            moments.append(moment)
+        return _pareto(moments)
+
+    def _lent(self, live: list[int], unwritten: list[int], event: _Event) -> Bytes:
+        """Memory of outputs still to be written, which temporaries that fit may use until then."""
+        buffers = sorted((self.values[i].bytes for i in live if self.values[i].by_lane), reverse=True)
+        lent = 0
+        for room in sorted((self.values[o].bytes for o in unwritten if self.values[o].by_lane), reverse=True):
+            fitting = next((b for b in buffers if b <= room), 0)
+            if fitting:
+                buffers.remove(fitting)
+                lent += fitting
+        return Bytes(lent, 0)
+
+
+def _bytes(aval: Any, platform: str) -> int:
+    if not hasattr(aval, "shape") or not hasattr(aval, "dtype"):
+        return 0
+    return laid_out_bytes(aval.shape, aval.dtype.itemsize, platform)
+
+
+def _pareto(moments: Iterable[Bytes]) -> tuple[Bytes, ...]:
+    """Keep the moments that are the worst for some number of lanes."""
+    kept: list[Bytes] = []
+    for moment in sorted(set(moments), key=lambda b: (-b.lane, -b.shared)):
+        if moment.lane + moment.shared and (not kept or moment.shared > kept[-1].shared):
+            kept.append(moment)
+    return tuple(kept)

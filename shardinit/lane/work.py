@@ -1,0 +1,123 @@
+"""A lane program cut into the pieces that are planned, compiled and run."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from shardinit.lane.checks import Check, find_checks
+from shardinit.lane.equations import Atom, Constant, Equation, Variable, is_key, slice_of
+from shardinit.lane.key_rows import KeyTable, key_tables
+from shardinit.lane.pieces import cut
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains
+from shardinit.lane.structure import Instance, Structure, structure_of
+from shardinit.lane.temporaries import memory_of
+from shardinit.plan.specs import PieceMemory, PieceSpec, leaf_spec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """Everything that has to be made, cut into pieces.
+
+    Attributes
+    ----------
+    equations
+        All that the pieces need, in the order of the trace.
+    tables
+        Key tables.
+    checks
+        Effects to evaluate, each with the index of its predicate among the outputs.
+    pieces
+        In an order in which each comes after those it takes values from.
+    local
+        Indices of the outputs that are made on the default device.
+    specs
+        The pieces as the planner sees them.
+    """
+
+    equations: tuple[Equation, ...]
+    tables: tuple[KeyTable, ...]
+    checks: tuple[tuple[Check, int | None], ...]
+    pieces: tuple[tuple[Structure, Instance], ...]
+    local: frozenset[int]
+    specs: tuple[PieceSpec, ...]
+
+
+def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, whole_lanes: bool) -> Work:
+    """Cut what the outputs need into pieces.
+
+    Parameters
+    ----------
+    outputs, random_inputs, effects
+        Of a ``LaneProgram``.
+    on_mesh
+        Whether there is a mesh; without one, arrays that all lanes share stay as they are.
+    whole_lanes
+        Whether no state splits single lanes over devices: then sums are pieces of their own.
+    """
+    ends: list[tuple[int, Atom]] = []
+    local: set[int] = set()
+    leaves = 0
+    for output in outputs:
+        shared_attribute = output.spec.kind == "attribute" and output.spec.out_axis is None
+        for atom in output.atoms:
+            if not _stays_as_it_is(atom, output.spec.out_axis, on_mesh):
+                ends.append((leaves, atom))
+                if shared_attribute and not atom.on_axis:
+                    local.add(leaves)
+            leaves += 1
+    checks: list[tuple[Check, int | None]] = []
+    for check in find_checks(effects, slice_of(atom for _, atom in ends)):
+        index = leaves + len(checks)
+        checks.append((check, None if check.predicate is None else index))
+        if check.predicate is not None:
+            ends.append((index, check.predicate))
+            if not check.predicate.on_axis:
+                local.add(index)
+    equations = tuple(slice_of(atom for _, atom in ends))
+    tables = tuple(key_tables([r.variable for r in random_inputs], equations))
+    known = {v for t in tables for v in t.rows}
+    # What lives on the mesh and what lives on the default device share no piece.
+    here = [*cut([e for e in ends if e[0] not in local], known, sums_alone=whole_lanes)]
+    elsewhere = cut([e for e in ends if e[0] in local], known)
+    pieces = [structure_of(order, piece, tables) for order, piece in enumerate([*here, *elsewhere])]
+    specs = _piece_specs(pieces, leaves, [False] * len(here) + [True] * len(elsewhere))
+    return Work(equations, tables, tuple(checks), tuple(pieces), frozenset(local), specs)
+
+
+def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
+    """Whether a value that all lanes share needs no program: it is on the host, or there is one device."""
+    on_host = not (isinstance(atom, Constant) and isinstance(atom.value, jax.Array))
+    return out_axis is None and not isinstance(atom, Variable) and (on_host or not on_mesh)
+
+
+def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool]):
+    numbers: dict[Variable, int] = {}
+    known: dict[int, tuple[PieceMemory, bool, bool]] = {}
+    specs = []
+    for (structure, instance), is_local in zip(pieces, local, strict=True):
+        if structure.number not in known:
+            atoms = [atom for _, atom in instance.outputs]
+            known[structure.number] = (
+                memory_of(structure.equations, atoms),
+                not any(contains(e, UNSPLITTABLE) for e in structure.equations),
+                not any(contains(e, COLLECTIVES) for e in structure.equations)
+                and not any(is_key(a.aval) for a in atoms),
+            )
+        made = [
+            (numbers.setdefault(atom, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
+            for index, atom in instance.outputs
+            if index is None or index >= leaves
+        ]
+        specs.append(
+            PieceSpec(
+                structure.number,
+                tuple(index for index, _ in instance.outputs if index is not None and index < leaves),
+                tuple(made),
+                tuple(numbers[v] for v in instance.shared),
+                *known[structure.number],
+                is_local,
+            )
+        )
+    return tuple(specs)

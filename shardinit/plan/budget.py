@@ -1,0 +1,122 @@
+"""The memory budget: read from the caller, and what to say when nothing fits it."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from shardinit.errors import ArgumentError, ArgumentTypeError, MemoryBudgetError
+from shardinit.plan.factor import names_of
+from shardinit.plan.text import size_text
+from shardinit.plan.topology import Topology
+
+if TYPE_CHECKING:
+    from shardinit.plan.init_plan import InitPlan
+
+# Share of a device's usable memory that a plan may take: the rest is the runtime's, and code.
+OWN_SHARE = 0.95
+MOST_LISTED = 3
+MOST_DOUBLINGS = 12
+
+
+def read_budget(budget: Any, topology: Topology) -> int | None:
+    """Bytes per device: the caller's, or the topology's own with a margin; None is no limit."""
+    if budget is None:
+        return None if topology.usable_bytes is None else int(topology.usable_bytes * OWN_SHARE)
+    if budget == "unlimited":
+        return None
+    if isinstance(budget, bool) or not isinstance(budget, (int, str)):
+        raise ArgumentTypeError(
+            f"memory_budget={budget!r} is a {type(budget).__name__}. Pass bytes per device, such as 12 * 2**30 or '12GiB'."
+        )
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(budget))
+    except ValidationError:
+        raise ArgumentError(
+            f"memory_budget={budget!r} is no number of bytes. Write it like 12 * 2**30, '12GiB' or 'unlimited'."
+        ) from None
+    if size < 1:
+        raise ArgumentError(f"memory_budget={budget!r} leaves nothing. Pass at least 1 byte per device.")
+    return size
+
+
+def does_not_fit(search: Any, axis_size: int) -> MemoryBudgetError:
+    """Say which states are the largest, what they cost, and what would make it fit."""
+    best: InitPlan = min(search.all(axis_size), key=lambda p: p.peak_bytes)
+    budget = search.budget
+    largest = sorted(best.states, key=lambda s: -s.bytes_per_device)
+    first = largest[0]
+    costs = "; ".join(
+        f"{s.spec.name} {', '.join(map(str, s.spec.leaves))} takes {size_text(s.bytes_per_device)}"
+        for s in largest[:MOST_LISTED]
+    )
+    more = f" and {len(largest) - MOST_LISTED} more" if len(largest) > MOST_LISTED else ""
+    worst = max(best.steps, key=lambda s: s.peak)
+    return MemoryBudgetError(
+        f"cannot place {first.spec} within the budget: needs {size_text(best.peak_bytes)} per device "
+        f"(axis_size={axis_size} over {search.topology.devices} devices, mesh {names_of(best.mesh_axes)}), "
+        f"memory_budget={size_text(budget)}. The largest per device: {costs}{more}. The peak is at {worst.state}: "
+        f"{size_text(worst.peak - worst.temporaries)} held and {size_text(worst.temporaries)} of temporaries. "
+        f"{_what_fits(search, axis_size, best)}"
+    )
+
+
+def _what_fits(search: Any, axis_size: int, best: "InitPlan") -> str:
+    ways = []
+    devices = _enough_devices(search, axis_size)
+    if devices is not None:
+        ways.append(f"{devices} devices")
+    lanes = _few_enough_lanes(search, axis_size, best)
+    if lanes is not None:
+        ways.append(f"axis_size={lanes}")
+    if search.strategy != "auto" and search.topology.mesh_axes != ():
+        ways.append("strategy='auto', which can split single lanes,")
+    raised = (
+        f"raise memory_budget to {best.peak_bytes} bytes" if ways else f"Raise memory_budget to {best.peak_bytes} bytes"
+    )
+    return (f"Use {', or '.join(ways)}, or {raised}" if ways else raised) + _splits(best) + "."
+
+
+def _splits(best: "InitPlan") -> str:
+    """Say where a split is in the way."""
+    model = dict(best.mesh_axes).get("model", 1)
+    largest = max(best.states, key=lambda s: s.bytes_per_device)
+    if model > 1 and largest.strategy not in ("gspmd",):
+        sizes = ", ".join(str(n) for leaf in largest.spec.leaves for n in leaf.shape)
+        return f"; no axis of {largest.spec.name} ({sizes}) is a multiple of model={model}, another size would split"
+    return ""
+
+
+def _enough_devices(search: Any, axis_size: int) -> int | None:
+    """Double the devices until it fits."""
+    topology = search.topology
+    if topology.mesh_axes is not None:
+        return None
+    for doubling in range(1, MOST_DOUBLINGS + 1):
+        larger = replace(topology, devices=topology.devices << doubling, name=None)
+        if (
+            (axis_size % larger.devices or search.strategy != "auto")
+            and doubling > 1
+            and larger.devices > 8 * axis_size
+        ):
+            return None
+        try:
+            if replace(search, topology=larger).best(axis_size) is not None:
+                return larger.devices
+        except ValueError:
+            return None
+    return None
+
+
+def _few_enough_lanes(search: Any, axis_size: int, best: "InitPlan") -> int | None:
+    """Find the largest smaller number of lanes that fits, in steps of what the mesh divides."""
+    step = best.lane_shards if best.lane_shards > 1 else 1
+    low, high = 0, axis_size // step
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            fits = search.best(middle * step) is not None
+        except ValueError:
+            fits = False
+        low, high = (middle, high) if fits else (low, middle)
+    return low * step or None

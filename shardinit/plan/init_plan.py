@@ -1,0 +1,223 @@
+"""The plan: where every array goes, in which order, under which peak, and why. Pure data."""
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from shardinit.errors import ArgumentError
+from shardinit.plan.specs import StateSpec
+from shardinit.plan.topology import Topology
+
+Strategy = Literal["vmap", "shard_map", "gspmd", "pmap"]
+Numerics = Literal["exact", "fused"]
+Remainder = Literal["factor", "replicate", "pad", "error"]
+
+VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LeafPlan:
+    """Where one array goes.
+
+    Attributes
+    ----------
+    shape
+        Shape of all lanes together.
+    partition_spec
+        Mesh axis (or None) per array axis.
+    bytes_per_device
+        Bytes of one device's shard, without what a layout adds.
+    """
+
+    shape: tuple[int, ...]
+    partition_spec: tuple[str | None, ...]
+    bytes_per_device: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatePlan:
+    """How one state is made: strategy, placement of its leaves, and why, in a sentence."""
+
+    spec: StateSpec
+    strategy: Strategy
+    leaves: tuple[LeafPlan, ...]
+    reason: str
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes that one device holds of this state."""
+        return sum(leaf.bytes_per_device for leaf in self.leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Equal pieces that run one after the other, and the memory of one device meanwhile.
+
+    Attributes
+    ----------
+    pieces
+        Their numbers, in the order in which they run.
+    state
+        Name of the first state that the first one makes.
+    held
+        Bytes held before: what earlier steps made, and the keys.
+    made
+        Bytes that they add.
+    temporaries
+        Bytes that one piece needs beside its outputs, in slices if there are any.
+    peak
+        The most that is held at once.
+    slices
+        Into how many slices the lanes of a device are cut, one after the other.
+    """
+
+    pieces: tuple[int, ...]
+    state: str
+    held: int
+    made: int
+    temporaries: int
+    peak: int
+    slices: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A mesh that was considered: what it would have cost (None: it cannot be), and why it was not taken."""
+
+    mesh_axes: tuple[tuple[str, int], ...]
+    bytes_per_device: int | None
+    peak_bytes: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InitPlan:
+    """The whole plan: pure data, made without any device.
+
+    Attributes
+    ----------
+    axis_size
+        Number of lanes.
+    topology
+        The devices it was made for.
+    mesh_axes
+        Name and size of each mesh axis; empty on one device.
+    lanes_axis
+        The mesh axis that splits the lanes; None if nothing splits them.
+    numerics
+        ``exact`` or ``fused``.
+    states
+        One plan per state, in the order of the program's outputs.
+    reason
+        Why this mesh.
+    remainder
+        What was to be done with lanes that do not divide.
+    padded_axis_size
+        Number of lanes that are computed: more than ``axis_size`` where lanes are padded.
+    memory_budget
+        Bytes per device that the peak had to fit; None if there was no limit.
+    steps
+        The pieces in the order in which they run, with the memory over time.
+    rejected
+        Other meshes that were considered.
+    program
+        The lane program, if it was planned from one; not part of the data.
+    """
+
+    axis_size: int
+    topology: Topology
+    mesh_axes: tuple[tuple[str, int], ...]
+    lanes_axis: str | None
+    numerics: Numerics
+    states: tuple[StatePlan, ...]
+    reason: str
+    remainder: Remainder = "factor"
+    padded_axis_size: int = 0
+    memory_budget: int | None = None
+    steps: tuple[Step, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    program: Annotated[Any, "not serialized"] = field(default=None, compare=False, repr=False)
+
+    @property
+    def lane_shards(self) -> int:
+        """Into how many parts the lanes are split."""
+        return dict(self.mesh_axes).get(self.lanes_axis, 1) if self.lanes_axis else 1
+
+    @property
+    def lanes_per_device(self) -> int:
+        """Lanes that one device computes."""
+        return (self.padded_axis_size or self.axis_size) // self.lane_shards
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes that one device holds when everything is there, attributes outside of States excluded."""
+        return sum(s.bytes_per_device for s in self.states if s.spec.kind != "attribute")
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most bytes that one device holds at any moment: states, keys, temporaries, what layouts add."""
+        return max((step.peak for step in self.steps), default=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the plan, the same in every process."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Serialize, with sorted keys and the version of the schema."""
+        data = _adapter().dump_python(self, mode="json", exclude={"program"})
+        return json.dumps({"version": VERSION, **data}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "InitPlan":
+        """Read what ``to_json`` wrote.
+
+        Raises
+        ------
+        ArgumentError
+            If it is no plan, or of another version of the schema.
+
+        Examples
+        --------
+        >>> from shardinit import LeafSpec, StateSpec, Topology, plan
+        >>> p = plan([StateSpec(("v",), "ShortTermState", (LeafSpec((8,), "float32", 4),))], Topology("cpu", 8), axis_size=16)
+        >>> InitPlan.from_json(p.to_json()) == p
+        True
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ArgumentError(f"this is no plan: {error}. Pass the text that to_json or plan --json wrote.") from None
+        found = data.get("version") if isinstance(data, dict) else None
+        if found != VERSION:
+            raise ArgumentError(f"the plan has version={found}, this shardinit reads version={VERSION}. Plan again.")
+        from pydantic import ValidationError
+
+        try:
+            return _adapter().validate_python({k: v for k, v in data.items() if k != "version"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ArgumentError(
+                f"the plan is not complete: {place}: {first['msg']} ({error.error_count()} such). Plan again."
+            ) from None
+
+    def certify(self, **options: Any) -> Any:
+        """Compile every piece for the plan's topology, with its real compiler, and compare. See ``shardinit.certify``."""
+        from shardinit.certify.certify import certify
+
+        return certify(self, **options)
+
+    def __str__(self) -> str:
+        from shardinit.plan.text import plan_text
+
+        return plan_text(self)
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(InitPlan)

@@ -1,0 +1,200 @@
+"""Memory over the time of an initialization: what one device holds, piece by piece, and the peak."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shardinit.plan.init_plan import StatePlan, Step
+from shardinit.plan.layout import laid_out_bytes
+from shardinit.plan.placement import MeshChoice
+from shardinit.plan.specs import Bytes, LeafSpec, PieceMemory, PieceSpec
+
+# What a piece needs whatever its size: its counter, rows of tables, scratch (read off XLA's figures).
+PIECE_BYTES = {"cpu": 2 << 10, "gpu": 32 << 10, "tpu": 32 << 10}
+
+# Without a program nothing is known of a state's equations: it is taken for one normal draw.
+DRAW_WORDS = {"cpu": (3, 0), "gpu": (0, 2), "tpu": (0, 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One piece on one device: what it makes for states, for later pieces, and needs meanwhile.
+
+    ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts.
+    """
+
+    number: int
+    kept: int
+    handed_on: tuple[tuple[int, int], ...]
+    reads: tuple[int, ...]
+    slices: tuple[int, ...]
+    temporaries: tuple[int, ...]
+    kind: Any
+
+    @property
+    def linked(self) -> bool:
+        """Whether it takes values from other pieces, or hands some on."""
+        return bool(self.reads or self.handed_on)
+
+
+def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
+    """Describe one piece per state, where no program tells them."""
+    lane, shared = DRAW_WORDS[platform if platform in DRAW_WORDS else "gpu"]
+    known: dict[tuple[LeafSpec, ...], PieceMemory] = {}
+    pieces, first = [], 0
+    for number, state in enumerate(states):
+        leaves = state.spec.leaves
+        if leaves not in known:
+            words = max((leaf.lane_bytes for leaf in leaves), default=0)
+            moment = (Bytes(words * lane, words * shared),)
+            known[leaves] = PieceMemory(cpu=moment, gpu=moment, tpu=moment)
+        pieces.append(PieceSpec(-1, tuple(range(first, first + len(leaves))), memory=known[leaves]))
+        first += len(leaves)
+        del number
+    return tuple(pieces)
+
+
+def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: MeshChoice) -> list[Load]:
+    """Tell what every piece costs on one device."""
+    leaves = [
+        (leaf, state, spec) for state in states for leaf, spec in zip(state.leaves, state.spec.leaves, strict=True)
+    ]
+    known: dict[Any, tuple[Any, ...]] = {}
+    loads = []
+    for number, piece in enumerate(pieces):
+        own = [leaves[i] for i in piece.leaves]
+        made = tuple(spec for _, spec in piece.makes)
+        kind = (
+            piece.structure,
+            piece.local,
+            made,
+            tuple((leaf.shape, leaf.partition_spec, state.strategy, spec.itemsize) for leaf, state, spec in own),
+        )
+        if piece.structure < 0:
+            kind = (*kind, piece.memory)
+        if kind not in known:
+            known[kind] = _cost(piece, own, mesh)
+        kept, handed, slices, temporaries = known[kind]
+        numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
+        loads.append(Load(number, kept, numbers, piece.reads, slices, temporaries, kind))
+    return loads
+
+
+def _cost(piece: PieceSpec, own, mesh: MeshChoice) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    strategies = {state.strategy for _, state, _ in own}
+    kept = sum(_laid_out(leaf, spec, mesh) for leaf, _, spec in own)
+    handed = tuple(_handed_on_bytes(spec, mesh) for _, spec in piece.makes)
+    split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (not strategies and mesh.lanes is not None)
+    lanes = 1 if piece.local else mesh.padded // (mesh.shards if split else 1)
+    parts, whole = 1, 0
+    if "gspmd" in strategies:
+        shards = [_parts(leaf, mesh) // mesh.shards or 1 for leaf, _, _ in own]
+        if piece.splittable:
+            parts = min(shards)
+        else:  # whole lanes are made, and each device keeps its part
+            whole = kept * (max(shards) - 1)
+        lanes_split = all(mesh.lanes in leaf.partition_spec for leaf, _, _ in own)
+        if piece.splittable and not lanes_split and mesh.padded == mesh.axis_size:
+            lanes, parts = mesh.padded, min(_parts(leaf, mesh) for leaf, _, _ in own)
+        if mesh.padded != mesh.axis_size:  # computed over the lanes, then cut and exchanged
+            whole, parts = 2 * kept * mesh.padded // mesh.axis_size, 1
+    slices = [s for s in _divisors(lanes) if s == 1 or (piece.sliceable and "gspmd" not in strategies)]
+    own_bytes = kept + sum(handed)
+    temporaries = tuple(
+        piece.memory.peak(mesh.platform, lanes // s) // parts + whole + (own_bytes // s if s > 1 else 0) for s in slices
+    )
+    return kept, handed, tuple(slices), temporaries
+
+
+def _laid_out(leaf: Any, spec: LeafSpec, mesh: MeshChoice) -> int:
+    shard = [n // mesh.axes[name] if name else n for n, name in zip(leaf.shape, leaf.partition_spec, strict=True)]
+    return laid_out_bytes(shard, spec.itemsize, mesh.platform)
+
+
+def _parts(leaf: Any, mesh: MeshChoice) -> int:
+    parts = 1
+    for name in leaf.partition_spec:
+        parts *= mesh.axes[name] if name else 1
+    return parts
+
+
+def _handed_on_bytes(spec: LeafSpec, mesh: MeshChoice) -> int:
+    shape = (mesh.padded // mesh.shards, *spec.shape) if spec.by_lane else spec.shape
+    return laid_out_bytes(shape, spec.itemsize, mesh.platform)
+
+
+def _divisors(number: int) -> list[int]:
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def key_bytes(tables: Sequence[tuple[int, int]], mesh: MeshChoice) -> int:
+    """Bytes of the key tables (rows and words of a key), which live until everything is made."""
+    lanes = mesh.padded // mesh.shards
+    return sum(laid_out_bytes((rows, lanes, words), 4, mesh.platform) for rows, words in tables)
+
+
+def schedule(
+    loads: Sequence[Load], keys: int, names: Sequence[str], mesh: MeshChoice, budget: int | None
+) -> tuple[Step, ...]:
+    """Order the pieces so that the peak is low, and slice those that would break the budget.
+
+    Pieces that wait for each other keep their order. Of the others those with the largest temporaries go
+    first, while little else is held: no order has a lower peak.
+    """
+    steps = _run(_ordered(loads, sliced=False), keys, names, mesh, None)
+    if budget is None or not steps or max(s.peak for s in steps) <= budget:
+        return steps
+    return _run(_ordered(loads, sliced=True), keys, names, mesh, budget)
+
+
+def _ordered(loads: Sequence[Load], *, sliced: bool) -> list[Load]:
+    linked = [load for load in loads if load.linked]
+    alone = [load for load in loads if not load.linked]
+    first: dict[Any, int] = {}
+    for load in alone:
+        first.setdefault(load.kind, load.number)
+    least = min if sliced else operator.itemgetter(0)  # of all slicings, or without any
+    alone.sort(key=lambda load: (-least(load.temporaries), -load.kept, first[load.kind]))
+    return linked + alone
+
+
+def _run(
+    loads: Sequence[Load], keys: int, names: Sequence[str], mesh: MeshChoice, budget: int | None
+) -> tuple[Step, ...]:
+    least = PIECE_BYTES[mesh.platform if mesh.platform in PIECE_BYTES else "gpu"]
+    readers: dict[int, int] = {}
+    for load in loads:
+        for number in load.reads:
+            readers[number] = readers.get(number, 0) + 1
+    sizes: dict[int, int] = {}
+    held, steps, at = keys, [], 0
+    while at < len(loads):
+        load = loads[at]
+        end = at + 1
+        while not load.linked and end < len(loads) and loads[end].kind == load.kind:
+            end += 1
+        count, made = end - at, load.kept + sum(size for _, size in load.handed_on)
+        before_last = held + (count - 1) * made
+        room = None if budget is None else budget - before_last - made - least
+        slices, temporaries = _slicing(load, room)
+        peak = before_last + made + temporaries + least
+        pieces = tuple(piece.number for piece in loads[at:end])
+        steps.append(Step(pieces, names[load.number], held, count * made, temporaries, peak, slices))
+        held += count * made
+        sizes.update(load.handed_on)
+        for number in load.reads:
+            readers[number] -= 1
+            if not readers[number]:
+                held -= sizes.get(number, 0)
+        at = end
+    return tuple(steps)
+
+
+def _slicing(load: Load, room: int | None) -> tuple[int, int]:
+    """Fewest slices whose temporaries fit the room, or as many as there can be; and those temporaries."""
+    choices = list(zip(load.slices, load.temporaries, strict=True))
+    if room is None:
+        return choices[0]
+    return next((c for c in choices if c[1] <= room), min(choices, key=lambda c: c[1]))

@@ -1,0 +1,225 @@
+"""Placement: one state on one mesh. Strategy, PartitionSpec per leaf, and why."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from shardinit.errors import PlanError
+from shardinit.plan.init_plan import LeafPlan, StatePlan, Strategy
+from shardinit.plan.layout import laid_out_bytes
+from shardinit.plan.rules import OPEN, Placed
+from shardinit.plan.specs import LeafSpec, StateSpec
+
+# A leaf with less than this per device is not worth splitting over `model`.
+WORTH_SPLITTING_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeshChoice:
+    """A mesh, and what its axes are for.
+
+    Attributes
+    ----------
+    axes
+        Size of each axis.
+    lanes
+        The axis that splits the lanes, if any does.
+    model
+        The axis that splits single lanes, if any does.
+    axis_size, padded
+        Number of lanes, and how many are computed.
+    strategy
+        Asked of every batched state; ``auto`` leaves it open.
+    platform
+        Of its devices.
+    worth_splitting
+        Least bytes per device of a leaf that is split over ``model``.
+    reason
+        Why this mesh.
+    """
+
+    axes: dict[str, int]
+    lanes: str | None
+    model: str | None
+    axis_size: int
+    padded: int
+    strategy: str
+    platform: str
+    worth_splitting: int
+    reason: str
+
+    @property
+    def shards(self) -> int:
+        """Into how many parts the lanes are split."""
+        return self.axes[self.lanes] if self.lanes else 1
+
+    @property
+    def mesh_axes(self) -> tuple[tuple[str, int], ...]:
+        """Name and size of each axis."""
+        return tuple(self.axes.items())
+
+
+def place_all(specs: Sequence[StateSpec], rules: Sequence[Placed | None], mesh: MeshChoice) -> tuple[StatePlan, ...]:
+    """Place every state; equal ones are decided once."""
+    known: dict[tuple, tuple[Strategy, tuple[LeafPlan, ...], str]] = {}
+    plans = []
+    for spec, rule in zip(specs, rules, strict=True):
+        key = (spec.leaves, spec.out_axis, spec.kind == "attribute", rule)
+        if key not in known:
+            known[key] = place(spec, rule, mesh)
+        plans.append(StatePlan(spec, *known[key]))
+    return tuple(plans)
+
+
+def place(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> tuple[Strategy, tuple[LeafPlan, ...], str]:
+    """Choose strategy and PartitionSpecs for one state, and say why."""
+    whole = tuple(_leaf_plan(leaf, spec.out_axis, mesh, {}) for leaf in spec.leaves)
+    if spec.kind == "attribute" and spec.out_axis is None:
+        return "vmap", whole, "outside of any State and the same for all lanes: as an eager init leaves it"
+    if not mesh.axes:
+        return "vmap", whole, "one device"
+    if rule is not None and rule.replicate:
+        return "vmap", whole, f"rule {rule.text}: every device holds all of it"
+    strategy = mesh.strategy if rule is None or rule.strategy is None else rule.strategy
+    if spec.out_axis is None:
+        return _shared(spec, rule, mesh, whole)
+    if strategy == "vmap":
+        asked = "as asked" if rule is None else f"rule {rule.text}"
+        return "vmap", whole, f"{asked}: every device holds every lane"
+    if mesh.lanes is None and strategy in ("shard_map", "pmap"):
+        raise _no_lanes(spec, rule, mesh)
+    leaves = tuple(_batched(spec, leaf, rule, mesh, strategy) for leaf in spec.leaves)
+    chosen = _strategy_of(spec, leaves, mesh, strategy)
+    return chosen, leaves, _reason(spec, leaves, rule, mesh, chosen)
+
+
+def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
+    if rule is None or (rule.strategy is None and rule.axes is None):
+        return "vmap", whole, "axis None: every device holds the one value"
+    if rule.strategy in ("shard_map", "pmap") or (rule.axes and mesh.lanes in rule.axes):
+        raise PlanError(
+            f"rule {rule.text} contradicts {spec}: out axis None, so it has no lanes that {mesh.lanes!r} could split. "
+            "Put a rule with 'replicate' for it first, or give the state an axis."
+        )
+    if rule.axes is None:
+        return "vmap", whole, "axis None: every device holds the one value"
+    leaves = tuple(_leaf_plan(leaf, None, mesh, _ruled(spec, leaf, rule, mesh)) for leaf in spec.leaves)
+    split = any(any(leaf.partition_spec) for leaf in leaves)
+    return ("gspmd" if split else "vmap"), leaves, f"rule {rule.text}"
+
+
+def _batched(spec: StateSpec, leaf: LeafSpec, rule: Placed | None, mesh: MeshChoice, strategy: str) -> LeafPlan:
+    shape = leaf.batched_shape(spec.out_axis, mesh.axis_size)
+    lanes_at = cast(int, spec.out_axis) % len(shape)
+    ruled = {} if rule is None or rule.axes is None else _ruled(spec, leaf, rule, mesh)
+    names = dict(ruled)
+    if mesh.padded != mesh.axis_size and lanes_at not in ruled:
+        return _leaf_plan(leaf, spec.out_axis, mesh, _padded(spec, leaf, shape, lanes_at, mesh) | names)
+    if mesh.lanes is not None and mesh.lanes not in names.values():
+        names.setdefault(lanes_at, mesh.lanes)
+    fixed = set(ruled) | {lanes_at}
+    if mesh.model is not None and strategy in ("auto", "gspmd") and mesh.model not in names.values():
+        size = _shard_bytes(shape, leaf, names, mesh, "cpu")
+        free = [a for a, n in enumerate(shape) if a not in fixed and n and n % mesh.axes[mesh.model] == 0]
+        if free and mesh.axes[mesh.model] > 1 and size >= mesh.worth_splitting:
+            names[_cheapest(shape, leaf, names, free, mesh.model, mesh)] = mesh.model
+    return _leaf_plan(leaf, spec.out_axis, mesh, names)
+
+
+def _cheapest(shape, leaf: LeafSpec, names, free, name: str, mesh: MeshChoice) -> int:
+    """Choose the axis that leaves the smallest share, the longest and last of equals."""
+    return min(free, key=lambda a: (_shard_bytes(shape, leaf, {**names, a: name}, mesh, mesh.platform), -shape[a], -a))
+
+
+def _padded(spec: StateSpec, leaf: LeafSpec, shape, lanes_at: int, mesh: MeshChoice) -> dict[int, str | None]:
+    """Find another axis for the devices that compute padded lanes: ``axis_size`` lanes cannot be split over them."""
+    lanes = cast(str, mesh.lanes)
+    free = [a for a, n in enumerate(shape) if a != lanes_at and n and n % mesh.axes[lanes] == 0]
+    if not free:
+        raise PlanError(
+            f"cannot place {spec} with remainder='pad': axis_size={mesh.axis_size} lanes are computed as "
+            f"{mesh.padded} over {mesh.axes[lanes]} devices, but {mesh.axis_size} lanes cannot be split over them, and "
+            f"no other axis of {leaf.dtype}{list(shape)} is a multiple of {mesh.axes[lanes]}. Use remainder='factor', or "
+            f"axis_size={mesh.padded}."
+        )
+    return {_cheapest(shape, leaf, {}, free, lanes, mesh): lanes}
+
+
+def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> dict[int, str | None]:
+    """Check what a rule says of one leaf: array axis to mesh axis, or None."""
+    shape = leaf.batched_shape(spec.out_axis, mesh.axis_size)
+    axes = rule.axes or ()
+    described = f"{leaf.dtype}{list(shape)}"
+    if len(axes) > len(shape):
+        raise PlanError(
+            f"rule {rule.text} does not fit {spec}: it names {len(axes)} array axes, {described} has {len(shape)}. "
+            "Name one mesh axis per array axis, the lanes included, or fewer."
+        )
+    for axis, name in enumerate(axes):
+        if name in (None, OPEN):
+            continue
+        if name not in mesh.axes:
+            raise PlanError(
+                f"rule {rule.text} names the mesh axis {name!r} for {spec}, but the mesh has "
+                f"{', '.join(f'{n}={s}' for n, s in mesh.axes.items())}. Name one of these, or pass a mesh with that axis."
+            )
+        if shape[axis] % mesh.axes[cast(str, name)]:
+            raise PlanError(
+                f"rule {rule.text} does not divide {spec}: axis {axis} of {described} has size={shape[axis]}, mesh axis "
+                f"{name!r}={mesh.axes[cast(str, name)]}. Split another axis, or use None for this one."
+            )
+    return {axis: name for axis, name in enumerate(axes) if name != OPEN}
+
+
+def _leaf_plan(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice, names) -> LeafPlan:
+    shape = leaf.batched_shape(out_axis, mesh.axis_size)
+    spec = tuple(names.get(axis) for axis in range(len(shape)))
+    return LeafPlan(shape, spec, _shard_bytes(shape, leaf, names, mesh, "cpu"))
+
+
+def _shard_bytes(shape, leaf: LeafSpec, names, mesh: MeshChoice, platform: str) -> int:
+    shard = [n // mesh.axes[names[a]] if names.get(a) else n for a, n in enumerate(shape)]
+    return laid_out_bytes(shard, leaf.itemsize, platform)
+
+
+def _strategy_of(spec: StateSpec, leaves: Sequence[LeafPlan], mesh: MeshChoice, asked: str) -> Strategy:
+    if asked in ("gspmd", "pmap"):
+        return cast(Strategy, asked)
+    by_lanes = [
+        mesh.lanes is not None
+        and leaf.partition_spec[cast(int, spec.out_axis) % len(leaf.shape)] == mesh.lanes
+        and sum(a is not None for a in leaf.partition_spec) == 1
+        for leaf in leaves
+    ]
+    if mesh.lanes is not None and all(by_lanes):
+        return "shard_map"
+    return "gspmd" if any(any(leaf.partition_spec) for leaf in leaves) else "vmap"
+
+
+def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, mesh: MeshChoice, strategy: str) -> str:
+    said = f"rule {rule.text}; " if rule is not None else ""
+    lanes = mesh.padded // mesh.shards
+    if mesh.padded != mesh.axis_size:
+        said += f"{mesh.padded} lanes computed, {mesh.padded - mesh.axis_size} of them cut off; "
+    if strategy in ("shard_map", "pmap"):
+        copies = math.prod(mesh.axes.values()) // mesh.shards
+        small = f"; {copies} devices hold copies, it is not worth splitting or does not divide" if copies > 1 else ""
+        return f"{said}{lanes} lanes per device, no communication{small}"
+    if strategy == "vmap":
+        return f"{said}the lanes fit no mesh axis, and it is not worth splitting otherwise or does not divide"
+    parts = []
+    for leaf in leaves:
+        for axis, name in enumerate(leaf.partition_spec):
+            if name is not None and (name != mesh.lanes or axis != cast(int, spec.out_axis) % len(leaf.shape)):
+                parts.append(f"`{name}`={mesh.axes[name]} splits axis {axis} of {leaf.shape[axis]}")
+    lead = f"{mesh.shards} divide the lanes" if mesh.lanes and mesh.padded == mesh.axis_size else ""
+    return said + ", ".join([*([lead] if lead else []), *dict.fromkeys(parts)] or ["as asked"])
+
+
+def _no_lanes(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> PlanError:
+    sizes = ", ".join(f"{n}={s}" for n, s in mesh.axes.items())
+    return PlanError(
+        f"rule {rule.text if rule else ''} cannot split the lanes of {spec}: axis_size={mesh.axis_size} fits no axis of the "
+        f"mesh {sizes}. Use another axis_size, or leave the strategy open."
+    )

@@ -13,6 +13,7 @@ FLOORS = [
     "initialize",
     "report",
     "execute",
+    "certify",
     "compile",
     "discover",
     "lane",

@@ -248,6 +248,13 @@ def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Eq
     return (f"sums whose last bit the backend itself lets depend on the number of lanes at once: {listed(names)}",)
 
 
+def layout_for(program: UniqueProgram, layout: Layout) -> Layout:
+    """Layout in which a program runs: on the mesh, with all lanes on every device, or on the default device."""
+    if program.strategy == "local":
+        return layout.on_default_device()
+    return layout.unsplit() if program.strategy == "vmap" else layout
+
+
 class _Compiler:
     """Lowers in the caller's thread, where its JAX configuration holds, and compiles in others."""
 
@@ -258,7 +265,7 @@ class _Compiler:
         self.cached = 0
 
     def submit(self, program: UniqueProgram) -> CompiledProgram:
-        layout = self._layout_for(program)
+        layout = layout_for(program, self.layout)
         for table in {t for t, _ in program.structure.keys}:
             if (table, layout) not in self.keys:
                 shape = table_shape(self.tables[table], layout)
@@ -274,12 +281,6 @@ class _Compiler:
             (program.key, len(program.instances), shapes, layout), partial(piece_program, program, self.tables, layout)
         )
         return CompiledProgram(program, layout, strategy_of(program, layout), executable)
-
-    def _layout_for(self, program: UniqueProgram) -> Layout:
-        strategy = program.strategy
-        if strategy == "local":
-            return self.layout.on_default_device()
-        return self.layout.unsplit() if strategy == "vmap" else self.layout
 
     def _compiled(self, key: Any, make: Callable[[], Any], options: dict[str, Any] | None = None) -> Future:
         key = (key, _configuration())

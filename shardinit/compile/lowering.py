@@ -213,7 +213,7 @@ def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: 
 
     used = sorted({table for table, _ in program.structure.keys})
     key_tables = {
-        t: jax.ShapeDtypeStruct(
+        str(t): jax.ShapeDtypeStruct(
             table_shape(tables[t], layout), jnp.uint32, sharding=layout.sharding(table_spec(layout))
         )
         for t in used
@@ -365,9 +365,9 @@ def _keys(program: UniqueProgram, tables: Sequence[KeyTable], key_tables, row):
     for table, shape in program.structure.keys:
         count = math.prod(shape)
         if shape == ():
-            words = lax.dynamic_index_in_dim(key_tables[table], row[at], keepdims=False)
+            words = lax.dynamic_index_in_dim(key_tables[str(table)], row[at], keepdims=False)
         else:
-            words = jnp.moveaxis(key_tables[table][row[at : at + count]], 0, 1)
+            words = jnp.moveaxis(key_tables[str(table)][row[at : at + count]], 0, 1)
             words = words.reshape(words.shape[0], *shape, words.shape[-1])
         keys.append(jax.random.wrap_key_data(words, impl=key_impl(tables[table].dtype)))
         at += count

@@ -130,7 +130,7 @@ class _Launcher:
         if self.tables is None:
             rows = np.array([i.rows for i in program.instances], np.int32).reshape(len(program.instances), -1)
             literals = {k: _put(v, layout) for k, v in literal_tables(program).items()}
-            keys = {t: runner.key_table(t, layout) for t in sorted({t for t, _ in program.structure.keys})}
+            keys = {str(t): runner.key_table(t, layout) for t in sorted({t for t, _ in program.structure.keys})}
             self.counter = _put(np.int32(0), layout)
             self.tables = (keys, _put(rows, layout), literals)
             self.executable = runner.wait_for(self.compiled.executable)

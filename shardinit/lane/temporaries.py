@@ -7,15 +7,21 @@ prediction. The constants were read off XLA's own figures (jaxlib 0.10.2: CPU, C
 compares each prediction with the compiler.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shardinit.lane.equations import Atom, Equation, Variable, jaxprs_of
+from shardinit.lane.primitives import MOVES
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.specs import Bytes, PieceMemory
 
 WORD = 4
+KEY_BYTES = 32  # a key of two words, and what is derived from it
+
+# Scratch of a TPU's scalar core, in units: for a piece that draws, and more for each scalar operation.
+TPU_SCALAR_BYTES, TPU_DRAW_UNITS, TPU_UNITS_PER_SCALAR = 32256, 8.25, 0.95
 
 CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
@@ -72,7 +78,18 @@ class _Event:
 
 def memory_of(equations: Sequence[Equation], outputs: Iterable[Atom]) -> PieceMemory:
     """Predict the temporaries of a piece on each kind of device, for one lane and for what all lanes share."""
-    return PieceMemory(**{platform: _Flat(platform).worst(equations, outputs) for platform in ("cpu", "gpu", "tpu")})
+    outputs = list(outputs)
+    found = {platform: _Flat(platform).worst(equations, outputs) for platform in ("cpu", "gpu", "tpu")}
+    return PieceMemory(**found, tpu_scalar=_scalar_scratch(equations))
+
+
+def _scalar_scratch(equations: Sequence[Equation]) -> int:
+    """Bytes of scratch of the scalar core on TPU."""
+    scalar = sum(all(v.aval.shape == () for v in e.outputs) for e in equations if e.primitive.name not in MOVES)
+    draws = any(v.random for e in equations for v in e.outputs)
+    if not draws and scalar <= 1:
+        return 0
+    return math.ceil((TPU_DRAW_UNITS + TPU_UNITS_PER_SCALAR * scalar) * TPU_SCALAR_BYTES)
 
 
 class _Flat:
@@ -139,7 +156,8 @@ class _Flat:
         words = sum(max(1, self.values[i].bytes // WORD) for i in made) * WORD
         if self.platform == "cpu":
             halves = [self._buffer(words, by_lane) for _ in range(2)]
-            self.events.append(_Event(reads, tuple(halves), Bytes(), words=2))
+            keys = Bytes(KEY_BYTES * by_lane, KEY_BYTES * (not by_lane))
+            self.events.append(_Event(reads, tuple(halves), keys, words=2))
             self.values[halves[0]].roots = frozenset(halves)
             roots = frozenset(halves)
         else:

@@ -11,7 +11,10 @@ from shardinit.plan.placement import MeshChoice
 from shardinit.plan.specs import Bytes, LeafSpec, PieceMemory, PieceSpec
 
 # What a piece needs whatever its size: its counter, rows of tables, scratch (read off XLA's figures).
-PIECE_BYTES = {"cpu": 2 << 10, "gpu": 32 << 10, "tpu": 32 << 10}
+PIECE_BYTES = {"cpu": 2 << 10, "gpu": 4 << 10, "tpu": 16 << 10}
+
+# What the key program needs beside the keys: on TPU, scratch of the scalar core.
+KEY_PROGRAM_BYTES = {"cpu": 2 << 10, "gpu": 4 << 10, "tpu": 320 << 10}
 
 # Without a program nothing is known of a state's equations: it is taken for one normal draw.
 DRAW_WORDS = {"cpu": (3, 0), "gpu": (0, 2), "tpu": (0, 2)}
@@ -21,7 +24,8 @@ DRAW_WORDS = {"cpu": (3, 0), "gpu": (0, 2), "tpu": (0, 2)}
 class Load:
     """One piece on one device: what it makes for states, for later pieces, and needs meanwhile.
 
-    ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts.
+    ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts. A piece is ``linked`` if it takes values
+    from others, or others from it.
     """
 
     number: int
@@ -31,11 +35,7 @@ class Load:
     slices: tuple[int, ...]
     temporaries: tuple[int, ...]
     kind: Any
-
-    @property
-    def linked(self) -> bool:
-        """Whether it takes values from other pieces, or hands some on."""
-        return bool(self.reads or self.handed_on)
+    linked: bool
 
 
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
@@ -43,7 +43,7 @@ def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSp
     lane, shared = DRAW_WORDS[platform if platform in DRAW_WORDS else "gpu"]
     known: dict[tuple[LeafSpec, ...], PieceMemory] = {}
     pieces, first = [], 0
-    for number, state in enumerate(states):
+    for state in states:
         leaves = state.spec.leaves
         if leaves not in known:
             words = max((leaf.lane_bytes for leaf in leaves), default=0)
@@ -51,7 +51,6 @@ def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSp
             known[leaves] = PieceMemory(cpu=moment, gpu=moment, tpu=moment)
         pieces.append(PieceSpec(-1, tuple(range(first, first + len(leaves))), memory=known[leaves]))
         first += len(leaves)
-        del number
     return tuple(pieces)
 
 
@@ -61,6 +60,7 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
         (leaf, state, spec) for state in states for leaf, spec in zip(state.leaves, state.spec.leaves, strict=True)
     ]
     known: dict[Any, tuple[Any, ...]] = {}
+    read = {number for piece in pieces for number in piece.reads}
     loads = []
     for number, piece in enumerate(pieces):
         own = [leaves[i] for i in piece.leaves]
@@ -77,7 +77,8 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
             known[kind] = _cost(piece, own, mesh)
         kept, handed, slices, temporaries = known[kind]
         numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
-        loads.append(Load(number, kept, numbers, piece.reads, slices, temporaries, kind))
+        linked = bool(piece.reads) or any(n in read for n, _ in numbers)
+        loads.append(Load(number, kept, numbers, piece.reads, slices, temporaries, kind, linked))
     return loads
 
 
@@ -143,10 +144,19 @@ def schedule(
     Pieces that wait for each other keep their order. Of the others those with the largest temporaries go
     first, while little else is held: no order has a lower peak.
     """
-    steps = _run(_ordered(loads, sliced=False), keys, names, mesh, None)
+    first = _first_step(keys, mesh)
+    steps = (*first, *_run(_ordered(loads, sliced=False), keys, names, mesh, None))
     if budget is None or not steps or max(s.peak for s in steps) <= budget:
         return steps
-    return _run(_ordered(loads, sliced=True), keys, names, mesh, budget)
+    return (*first, *_run(_ordered(loads, sliced=True), keys, names, mesh, budget))
+
+
+def _first_step(keys: int, mesh: MeshChoice) -> tuple[Step, ...]:
+    """Describe the key program, which runs before any piece."""
+    if not keys:
+        return ()
+    scratch = KEY_PROGRAM_BYTES[mesh.platform if mesh.platform in KEY_PROGRAM_BYTES else "gpu"]
+    return (Step((), "(keys)", 0, keys, scratch, keys + scratch),)
 
 
 def _ordered(loads: Sequence[Load], *, sliced: bool) -> list[Load]:

@@ -220,4 +220,11 @@ class _Search:
 def _first_names(pieces, states: Sequence[StatePlan]) -> list[str]:
     """Name each piece by the first state that it makes."""
     owners = [state.spec.name for state in states for _ in state.leaves]
-    return [owners[piece.leaves[0]] if piece.leaves else "(handed on)" for piece in pieces]
+    read = {number for piece in pieces for number in piece.reads}
+
+    def name(piece) -> str:
+        if piece.leaves:
+            return owners[piece.leaves[0]]
+        return "(handed on)" if any(n in read for n, _ in piece.makes) else "(check)"
+
+    return [name(piece) for piece in pieces]

@@ -109,16 +109,22 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class PieceMemory:
-    """Temporaries of a piece by platform: moments of its run, each the worst for some number of lanes."""
+    """Temporaries of a piece by platform: moments of its run, each the worst for some number of lanes.
+
+    ``tpu_scalar`` is scratch of the scalar core in bytes: it does not add to the others, which lie elsewhere,
+    and a single lane takes a quarter more of it.
+    """
 
     cpu: tuple[Bytes, ...] = ()
     gpu: tuple[Bytes, ...] = ()
     tpu: tuple[Bytes, ...] = ()
+    tpu_scalar: int = 0
 
     def peak(self, platform: str, lanes: int) -> int:
         """Bytes of temporaries for that many lanes at once."""
         moments = getattr(self, platform if platform in ("cpu", "tpu") else "gpu")
-        return max((m.lane * lanes + m.shared for m in moments), default=0)
+        most = max((m.lane * lanes + m.shared for m in moments), default=0)
+        return most if platform != "tpu" else max(most, self.tpu_scalar if lanes > 1 else self.tpu_scalar * 5 // 4)
 
 
 @dataclass(frozen=True, slots=True)

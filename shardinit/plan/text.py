@@ -73,10 +73,13 @@ def _family(path: tuple[str, ...]) -> str:
 def _name(path: tuple[str, ...]) -> str:
     """The path as text, long keys of dictionaries cut in the middle."""
     short = [p if len(p) <= LONGEST_KEY else f"{p[: LONGEST_KEY // 2]}…{p[-LONGEST_KEY // 3 :]}" for p in path]
-    text = ".".join(short).replace(" ", "")
-    if len(text) > LONGEST_NAME:
-        text = f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
-    return text or "(not held by the module)"
+    return cut_name(".".join(short)) or "(not held by the module)"
+
+
+def cut_name(name: str) -> str:
+    """Cut a long name in the middle."""
+    text = name.replace(" ", "")
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
 
 
 def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:

@@ -139,8 +139,8 @@ def _with_finish(finish):
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        (compiler, "lower_program"),
-        (compiler, "lower_keys"),
+        (compiler, "piece_program"),
+        (compiler, "key_program"),
         (running._Launcher, "launch"),
         (running, "_run_check"),
         (executor, "write_back"),

@@ -1,5 +1,7 @@
 """shardinit: brainstate states, initialized straight into distributed arrays."""
 
+from shardinit.certify.certificate import Certificate
+from shardinit.certify.certify import certify
 from shardinit.compile.compiler import CompiledInit, compile
 from shardinit.discover.discovery import discover
 from shardinit.discover.private_brainstate import NonBatchState
@@ -31,6 +33,7 @@ __all__ = [
     "ArgumentTypeError",
     "AxisAssignmentError",
     "BackendStartedError",
+    "Certificate",
     "CertificateError",
     "CompiledInit",
     "ConcreteValueError",
@@ -47,6 +50,7 @@ __all__ = [
     "StateSpec",
     "TargetError",
     "Topology",
+    "certify",
     "compile",
     "discover",
     "emulate_cpu",

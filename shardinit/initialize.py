@@ -181,7 +181,10 @@ def shard_new_states(
     mesh: Mesh | None = None,
     state_tag: str | None = None,
     state_out_axes: Any = None,
+    memory_budget: int | str | None = None,
+    rules: Any = (),
     strategy: str = "auto",
+    remainder: str = "factor",
     numerics: str = "exact",
     progress: bool | Progress = False,
 ) -> InitResult:
@@ -196,8 +199,8 @@ def shard_new_states(
     mesh
         A mesh to use as it is; its axis ``lanes`` (or the first that divides the lanes) splits the
         lanes. None makes one of all devices.
-    strategy
-        ``auto``, ``vmap``, ``shard_map``, ``gspmd`` or ``pmap``.
+    memory_budget, rules, strategy, remainder
+        As for ``plan``.
     progress
         True draws a progress bar on a terminal; a function is called with pieces done and their total.
 
@@ -209,7 +212,8 @@ def shard_new_states(
     Raises
     ------
     ValueError, TypeError
-        As for ``vmap2_new_states``, and ``PlanError`` if the lanes do not divide as the strategy needs.
+        As for ``vmap2_new_states``; ``PlanError`` if the lanes do not divide as the strategy needs, or a rule
+        does not fit; ``MemoryBudgetError`` if nothing fits the budget.
 
     Examples
     --------
@@ -233,7 +237,16 @@ def shard_new_states(
     program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
     started = time.perf_counter()
     topology = Topology.local() if mesh is None else Topology.from_mesh(mesh)
-    planned = plan(program, topology, axis_size=axis_size, strategy=strategy, numerics=numerics)
+    planned = plan(
+        program,
+        topology,
+        axis_size=axis_size,
+        memory_budget=memory_budget,
+        rules=rules,
+        strategy=strategy,
+        remainder=remainder,
+        numerics=numerics,
+    )
     seconds = time.perf_counter() - started
     if progress is True:
         from shardinit.report.progress import progress_bar

@@ -1,18 +1,20 @@
 """The command line: ``shardinit run`` and ``shardinit plan``.
 
-Exit codes: 0 done; 2 bad usage or bad target; 3 planning refused; 4 initialization failed.
+Exit codes: 0 done; 2 bad usage or bad target; 3 planning or certificate refused; 4 initialization failed.
 """
 
-import enum
 import json
 import shutil
 import sys
 import traceback
-from typing import Annotated, Any, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
 
-from shardinit.errors import ShardInitError
+from shardinit.cli import options as o
+from shardinit.errors import CertificateError, ShardInitError
 
 USAGE, REFUSED, FAILED = 2, 3, 4
 
@@ -21,56 +23,29 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Initialize the states of a brainstate module straight into arrays distributed over many devices.\n\n"
-    "Exit codes: 0 done, 2 bad usage or bad target, 3 planning refused, 4 initialization failed.",
+    "Exit codes: 0 done, 2 bad usage or bad target, 3 planning or certificate refused, 4 initialization failed.",
 )
-
-
-class StrategyName(enum.StrEnum):
-    """Strategies of the command line."""
-
-    auto = "auto"
-    vmap = "vmap"
-    shard_map = "shard_map"
-    gspmd = "gspmd"
-    pmap = "pmap"
-
-
-class NumericsName(enum.StrEnum):
-    """Numerics of the command line."""
-
-    exact = "exact"
-    fused = "fused"
-
-
-Target = Annotated[
-    str, typer.Argument(help="path/file.py:factory or package.module:factory; the factory returns a module.")
-]
-AxisSize = Annotated[int, typer.Option(help="Number of lanes of the ensemble.", min=1)]
-Devices = Annotated[
-    int | None, typer.Option(help="Emulate that many CPU devices. Default: the devices of this machine.", min=1)
-]
-Kwargs = Annotated[str, typer.Option(help="Keyword arguments of init_all_states, as a JSON object.")]
-Seed = Annotated[int, typer.Option(help="Seed of brainstate's random state.")]
-Strategy = Annotated[StrategyName, typer.Option(help="How the lanes are spread.")]
-Numerics = Annotated[NumericsName, typer.Option(help="exact: brainstate's bits; fused: XLA may fuse.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
 @app.command()
 def run(
-    target: Target,
-    axis_size: AxisSize,
-    devices: Devices = None,
-    kwargs: Kwargs = "{}",
-    seed: Seed = 0,
-    strategy: Strategy = StrategyName.auto,
-    numerics: Numerics = NumericsName.exact,
-    as_json: AsJson = False,
+    target: o.Target,
+    axis_size: o.AxisSize,
+    devices: o.Devices = None,
+    kwargs: o.Kwargs = "{}",
+    seed: o.Seed = 0,
+    strategy: o.Strategy = o.StrategyName.auto,
+    numerics: o.Numerics = o.NumericsName.exact,
+    remainder: o.Remainder = o.RemainderName.factor,
+    memory_budget: o.MemoryBudget = None,
+    rules: o.Rules = None,
+    as_json: o.AsJson = False,
 ) -> None:
     """Initialize the ensemble and say what happened."""
-    program, planned = _plan(target, axis_size, devices, kwargs, seed, strategy, numerics)
+    asked = _Asked(target, axis_size, devices, None, kwargs, seed, strategy, numerics, remainder, memory_budget, rules)
+    program, planned = asked.plan()
     if not as_json:
-        _show_plan(planned)
+        _show_table(planned)
     from shardinit.compile.compiler import compile
     from shardinit.execute.executor import execute
     from shardinit.report.progress import progress_bar
@@ -91,23 +66,55 @@ def run(
 
 @app.command()
 def plan(
-    target: Target,
-    axis_size: AxisSize,
-    devices: Devices = None,
-    kwargs: Kwargs = "{}",
-    strategy: Strategy = StrategyName.auto,
-    numerics: Numerics = NumericsName.exact,
-    as_json: AsJson = False,
+    target: o.OptionalTarget = None,
+    axis_size: o.OptionalAxisSize = None,
+    devices: o.Devices = None,
+    topology: o.TopologyName = None,
+    kwargs: o.Kwargs = "{}",
+    strategy: o.Strategy = o.StrategyName.auto,
+    numerics: o.Numerics = o.NumericsName.exact,
+    remainder: o.Remainder = o.RemainderName.factor,
+    memory_budget: o.MemoryBudget = None,
+    rules: o.Rules = None,
+    as_json: o.AsJson = False,
+    html: o.Html = None,
+    certify: o.Certify = False,
+    card: o.Card = None,
+    timeout: o.Timeout = 300.0,
+    diff: o.Diff = None,
 ) -> None:
-    """Discover and plan; run nothing, make no array."""
-    _, planned = _plan(target, axis_size, devices, kwargs, None, strategy, numerics)
-    if as_json:
-        print(planned.to_json())
+    """Discover and plan; run nothing, make no array. Or compare two plans."""
+    if diff is not None:
+        if target is not None:
+            _fail(USAGE, "--diff A.json B.json compares two plans that are there: it takes no TARGET")
+        _show_diff(*diff)
         return
-    from shardinit.plan.text import mesh_picture
+    if target is None or axis_size is None:
+        missing = "TARGET" if target is None else "--axis-size"
+        _fail(USAGE, f"{missing} is missing. Write: shardinit plan TARGET --axis-size N, or --diff A.json B.json")
+    if topology is not None and devices is not None:
+        _fail(USAGE, f"--topology {topology} and --devices {devices} exclude each other: emulated devices are cpu:N")
+    asked = _Asked(
+        target, axis_size, devices, topology, kwargs, None, strategy, numerics, remainder, memory_budget, rules
+    )
+    _, planned = asked.plan()
+    certificate = _certificate(planned, card, timeout) if certify else None
+    if html is not None:
+        from shardinit.report.html import plan_page
 
-    _show_plan(planned)
-    print(f"\n{mesh_picture(planned)}")
+        _write(html, plan_page(planned, certificate))
+    if as_json and certificate is not None:
+        print(json.dumps({"plan": json.loads(planned.to_json()), "certificate": json.loads(certificate.to_json())}))
+    elif as_json:
+        print(planned.to_json())
+    else:
+        from shardinit.plan.text import plan_text
+
+        print(plan_text(planned, _width()))
+        if certificate is not None:
+            print(f"\n{certificate}")
+    if certificate is not None and not certificate.passed:
+        raise typer.Exit(REFUSED)
 
 
 def main() -> None:
@@ -115,51 +122,122 @@ def main() -> None:
     app()
 
 
-def _plan(target, axis_size, devices, kwargs, seed, strategy, numerics):
-    """From the command line to a traced program and its plan, or out with the right exit code."""
-    try:
-        init_kwargs = json.loads(kwargs)
-    except json.JSONDecodeError as error:
-        _fail(USAGE, f"--kwargs is no JSON ({error}). Write for example --kwargs '{{\"size\": 10}}'")
-    if not isinstance(init_kwargs, dict):
-        _fail(USAGE, f"--kwargs is a JSON {type(init_kwargs).__name__}. Write an object, such as '{{\"size\": 10}}'")
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line asks for."""
 
-    from shardinit import Topology, discover, emulate_cpu
-    from shardinit import plan as make_plan
-    from shardinit.cli.target import TargetFailedError, build_module
+    target: str
+    axis_size: int
+    devices: int | None
+    topology: str | None
+    kwargs: str
+    seed: int | None
+    strategy: o.StrategyName
+    numerics: o.NumericsName
+    remainder: o.RemainderName
+    memory_budget: str | None
+    rules: list[str] | None
 
-    try:
-        if devices is not None:
-            emulate_cpu(devices)
-        if seed is not None:
+    def plan(self) -> tuple[Any, Any]:
+        """Trace the program and plan it, or leave with the right exit code."""
+        try:
+            init_kwargs = json.loads(self.kwargs)
+        except json.JSONDecodeError as error:
+            _fail(USAGE, f"--kwargs is no JSON ({error}). Write for example --kwargs '{{\"size\": 10}}'")
+        if not isinstance(init_kwargs, dict):
+            _fail(
+                USAGE, f"--kwargs is a JSON {type(init_kwargs).__name__}. Write an object, such as '{{\"size\": 10}}'"
+            )
+
+        from shardinit import Topology, discover
+        from shardinit import plan as make_plan
+        from shardinit.cli.target import TargetFailedError, build_module
+
+        try:
+            rules = o.read_rules(self.rules)
+            topology = self._topology_before_jax()
+            module = build_module(self.target)
+        except TargetFailedError as error:
+            _fail(USAGE, str(error), error.__cause__)
+        except ShardInitError as error:
+            _fail(USAGE, str(error))
+        try:
+            program = discover(module, init_kwargs)
+        except Exception as error:
+            _fail(FAILED, "init_all_states failed", error)
+        try:
+            return program, make_plan(
+                program,
+                topology or Topology.local(),
+                axis_size=self.axis_size,
+                memory_budget=self.memory_budget,
+                rules=rules,
+                strategy=self.strategy.value,
+                remainder=self.remainder.value,
+                numerics=self.numerics.value,
+            )
+        except ShardInitError as error:
+            _fail(REFUSED, str(error))
+
+    def _topology_before_jax(self) -> Any:
+        """Set up what must come before the user's module: emulated devices, the seed."""
+        from shardinit import Topology, emulate_cpu
+
+        topology = None
+        if self.topology is not None:
+            import jax
+
+            topology = Topology.named(self.topology)
+            jax.config.update("jax_platforms", "cpu")  # planning needs none of the machine's accelerators
+        elif self.devices is not None:
+            emulate_cpu(self.devices)
+            topology = Topology("cpu", self.devices)
+        if self.seed is not None:
             import brainstate
 
-            brainstate.random.seed(seed)
-        module = build_module(target)
-    except TargetFailedError as error:
-        _fail(USAGE, str(error), error.__cause__)
-    except ShardInitError as error:
+            brainstate.random.seed(self.seed)
+        return topology
+
+
+def _certificate(planned: Any, card: Path | None, timeout: float) -> Any:
+    try:
+        return planned.certify(card=card, timeout=timeout)
+    except (CertificateError, ValueError) as error:
         _fail(USAGE, str(error))
-    try:
-        program = discover(module, init_kwargs)
-    except Exception as error:
-        _fail(FAILED, "init_all_states failed", error)
-    topology = Topology.local() if devices is None else Topology("cpu", devices)
-    try:
-        return program, make_plan(
-            program, topology, axis_size=axis_size, strategy=strategy.value, numerics=numerics.value
-        )
-    except ShardInitError as error:
-        _fail(REFUSED, str(error))
 
 
-def _show_plan(planned: Any) -> None:
+def _show_diff(before: Path, after: Path) -> None:
+    from shardinit.plan.diff import diff_text
+    from shardinit.plan.init_plan import InitPlan
+
+    plans = []
+    for path in (before, after):
+        try:
+            plans.append(InitPlan.from_json(path.read_text()))
+        except (OSError, UnicodeDecodeError) as error:
+            _fail(USAGE, f"cannot read {path}: {error}")
+        except ShardInitError as error:
+            _fail(USAGE, f"{path}: {error}")
+    print(diff_text(*plans))
+
+
+def _show_table(planned: Any) -> None:
     from shardinit.plan.text import plan_table, rendered, size_text
 
-    width = max(shutil.get_terminal_size().columns, 104) if sys.stdout.isatty() else 120
     print(f"{len(planned.states)} states, axis_size={planned.axis_size}; {planned.reason}\n")
-    print(rendered(plan_table(planned), width))
+    print(rendered(plan_table(planned), _width()))
     print(f"\n{size_text(planned.bytes_per_device)} per device ({planned.bytes_per_device} bytes)")
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size().columns, 114) if sys.stdout.isatty() else 120
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        _fail(USAGE, f"cannot write {path}: {error}")
 
 
 def _fail(code: int, message: str, error: BaseException | None = None) -> NoReturn:

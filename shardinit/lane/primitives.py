@@ -35,6 +35,7 @@ UNSPLITTABLE = frozenset(
         "triangular_solve",
     }
     | {"fft", "sort", "scan", "while", "cumsum", "cumprod", "cummax", "cummin", "schur", "hessenberg", "tridiagonal"}
+    | {"random_gamma"}
 )
 
 # These add up many numbers, in an order that a backend chooses by the size of the whole batch: eager

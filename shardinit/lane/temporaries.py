@@ -50,10 +50,14 @@ WRITTEN = frozenset(
 )
 
 # Words of scratch per element of the result: loops inside of the backend's own code.
-SCRATCH_WORDS = {"random_gamma": {"cpu": 36, "gpu": 24, "tpu": 20}}
+SCRATCH_WORDS = {"random_gamma": {"cpu": 37, "gpu": 24, "tpu": 20}}
 # Scratch in sizes of the result: copies that the backend works on.
-COPIES = dict.fromkeys(("qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "svd", "lu", "scan"), 1)
-COPIES |= {"while": 3}
+FACTORIZATIONS = frozenset({"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "svd", "lu"})
+COPIES = {
+    "cpu": dict.fromkeys(FACTORIZATIONS | {"scan"}, 1) | {"while": 6},
+    "gpu": dict.fromkeys(FACTORIZATIONS | {"scan"}, 1) | {"while": 3},
+    "tpu": dict.fromkeys(FACTORIZATIONS, 45) | {"scan": 1, "while": 3},  # there they are loops of small products
+}
 SORTS = frozenset({"sort", "top_k"})  # in place on CPU
 
 
@@ -174,7 +178,7 @@ class _Flat:
 
     def write(self, name, jaxprs, inputs, reads, made) -> None:
         size = Bytes.total(self._size(i) for i in made)
-        copies = COPIES.get(name, 1 if name in SORTS and self.platform != "cpu" else 0)
+        copies = COPIES[self.platform].get(name, 1 if name in SORTS and self.platform != "cpu" else 0)
         scratch = Bytes(size.lane * copies, size.shared * copies)
         words = SCRATCH_WORDS.get(name, {}).get(self.platform, 0)
         scratch += Bytes(size.lane * words, size.shared * words)

@@ -1,6 +1,9 @@
-"""A plan as text: the table of states, the totals, the mesh."""
+"""A plan as text: the table of states, the totals, memory, the mesh, what was rejected."""
 
 import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -11,9 +14,11 @@ if TYPE_CHECKING:
     from shardinit.plan.init_plan import InitPlan, StatePlan
 
 MOST_ROWS = 40
+MOST_DEVICES = 16
 MOST_LANES_DRAWN = 256
 LONGEST_KEY = 16
 LONGEST_NAME = 36
+BAR = 40
 
 
 def size_text(size: float) -> str:
@@ -33,44 +38,76 @@ def spec_text(partition_spec: tuple[str | None, ...]) -> str:
     return f"P({', '.join(map(repr, names))})"
 
 
-def plan_table(plan: "InitPlan") -> Table:
-    """One row per distinct kind of state, largest first; equal ones are counted."""
-    rows: dict[Any, tuple[StatePlan, int]] = {}
+@dataclass(frozen=True, slots=True)
+class Group:
+    """States that are planned alike and differ in numbers of their paths alone.
+
+    Attributes
+    ----------
+    name
+        Their path, numbers as ``*`` where there are several.
+    first
+        One of them.
+    count
+        How many there are.
+    whole_bytes, bytes_per_device
+        Of all of them: in all lanes together, and on one device.
+    """
+
+    name: str
+    first: "StatePlan"
+    count: int
+    whole_bytes: int
+    bytes_per_device: int
+
+
+def groups_of(plan: "InitPlan") -> list[Group]:
+    """Put alike states together; those first that a device is spared most of."""
+    found: dict[Any, list[StatePlan]] = {}
     for state in plan.states:
-        shape = ", ".join(map(str, state.spec.leaves)) or "-"
-        key = (
-            _family(state.spec.path),
-            state.spec.state_class,
-            shape,
-            state.spec.out_axis,
-            state.strategy,
-            state.leaves,
+        spec = state.spec
+        key = (_family(spec.path), spec.state_class, spec.leaves, spec.out_axis, state.strategy, state.leaves)
+        found.setdefault((*key, state.reason), []).append(state)
+    groups = []
+    for (family, *_), states in found.items():
+        first, count = states[0], len(states)
+        name = family if count > 1 else short_name(first.spec.path)
+        whole = sum(
+            math.prod(leaf.shape) * spec.itemsize for leaf, spec in zip(first.leaves, first.spec.leaves, strict=True)
         )
-        first, count = rows.get(key, (state, 0))
-        rows[key] = (first, count + 1)
+        groups.append(Group(name, first, count, whole * count, first.bytes_per_device * count))
+    return sorted(groups, key=lambda g: (g.bytes_per_device - g.whole_bytes, -g.bytes_per_device))
+
+
+def plan_table(plan: "InitPlan") -> Table:
+    """One row per group of states; a long list is folded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, least in (("state", 16), ("class", 11), ("one lane", 16), ("axis", 4), ("strategy", 9)):
         table.add_column(column, overflow="fold", min_width=least)
     table.add_column("PartitionSpec", overflow="fold", min_width=11)
+    table.add_column("in all", justify="right", no_wrap=True, min_width=8)
     table.add_column("per device", justify="right", no_wrap=True, min_width=10)
-    ordered = sorted(rows.items(), key=lambda item: -item[1][0].bytes_per_device * item[1][1])
-    for (name, state_class, shape, axis, strategy, leaves), (state, count) in ordered[:MOST_ROWS]:
-        specs = list(dict.fromkeys(spec_text(leaf.partition_spec) for leaf in leaves))
-        label = f"{name} ×{count}" if count > 1 else _name(state.spec.path)
-        total = size_text(state.bytes_per_device * count)
-        table.add_row(label, state_class, shape, str(axis), strategy, ", ".join(specs) or "-", total)
-    if len(ordered) > MOST_ROWS:
-        rest = ordered[MOST_ROWS:]
-        size = sum(first.bytes_per_device * count for _, (first, count) in rest)
-        table.add_row(f"... and {sum(c for _, (_, c) in rest)} more", "", "", "", "", "", size_text(size))
+    groups = groups_of(plan)
+    shown = groups[:MOST_ROWS]
+    for group in shown:
+        state = group.first
+        specs = list(dict.fromkeys(spec_text(leaf.partition_spec) for leaf in state.leaves))
+        label = f"{group.name} ×{group.count}" if group.count > 1 else group.name
+        lane = ", ".join(map(str, state.spec.leaves)) or "-"
+        place = (str(state.spec.out_axis), state.strategy, ", ".join(specs) or "-")
+        sizes = (size_text(group.whole_bytes), size_text(group.bytes_per_device))
+        table.add_row(label, state.spec.state_class, lane, *place, *sizes)
+    if rest := groups[MOST_ROWS:]:
+        sizes = (size_text(sum(g.whole_bytes for g in rest)), size_text(sum(g.bytes_per_device for g in rest)))
+        table.add_row(f"... and {sum(g.count for g in rest)} more", "", "", "", "", "", *sizes)
     return table
 
 
 def _family(path: tuple[str, ...]) -> str:
-    return _name(tuple("*" if part.isdigit() else part for part in path))
+    return short_name(tuple("*" if part.isdigit() else part for part in path))
 
 
-def _name(path: tuple[str, ...]) -> str:
+def short_name(path: Sequence[str]) -> str:
     """The path as text, long keys of dictionaries cut in the middle."""
     short = [p if len(p) <= LONGEST_KEY else f"{p[: LONGEST_KEY // 2]}…{p[-LONGEST_KEY // 3 :]}" for p in path]
     return cut_name(".".join(short)) or "(not held by the module)"
@@ -82,40 +119,86 @@ def cut_name(name: str) -> str:
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
 
 
+def reasons_text(plan: "InitPlan") -> str:
+    """Why states are where they are: one line per reason, with how many it holds for."""
+    counts: dict[str, list[str]] = {}
+    for group in groups_of(plan):
+        counts.setdefault(f"{group.first.strategy}: {group.first.reason}", []).append(group.name)
+    lines = [
+        f"  {reason} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
+        for reason, names in list(counts.items())[:MOST_ROWS]
+    ]
+    return "\n".join(lines)
+
+
+def memory_text(plan: "InitPlan") -> str:
+    """A bar of what each device holds in the end, its peak, and its limit."""
+    if not plan.steps:
+        return ""
+    limit = plan.memory_budget or plan.topology.usable_bytes
+    worst = max(plan.steps, key=lambda step: step.peak)
+    full = max(limit or 0, worst.peak, 1)
+    held = max(1, round(BAR * plan.bytes_per_device / full)) if plan.bytes_per_device else 0
+    peak = max(held, round(BAR * worst.peak / full))
+    bar = "█" * held + "▒" * (peak - held) + "·" * (BAR - peak)
+    slices = [step.slices for step in plan.steps if step.slices > 1]
+    of = f" of {size_text(limit)}" if limit else ""
+    text = f"  {bar} peak {size_text(worst.peak)}{of}, at {cut_name(worst.state)}"
+    if slices:
+        text += f"; {len(slices)} steps run in slices of the lanes, up to {max(slices)}, to fit"
+    return text
+
+
+def rejected_text(plan: "InitPlan") -> str:
+    """What else was considered."""
+    lines = []
+    for other in plan.rejected:
+        mesh = " x ".join(f"{name}={size}" for name, size in other.mesh_axes)
+        lines.append(f"  not {mesh}: {other.reason}")
+    return "\n".join(lines)
+
+
 def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:
     """Draw which lanes are on which device, one line per device."""
     axes = dict(plan.mesh_axes) or {"device": 1}
-    shape = tuple(axes.values())
-    count = 1
-    for size in shape:
-        count *= size
+    count = math.prod(axes.values())
+    lanes = plan.lanes_per_device
+    total = plan.padded_axis_size or plan.axis_size
     lines = []
-    for number in range(min(count, 64)):
+    for number in range(min(count, MOST_DEVICES)):
         place, rest = {}, number
         for name, size in reversed(axes.items()):
             rest, place[name] = divmod(rest, size)
-        shard = place.get(plan.lanes_axis or "", 0)
-        first, lanes = shard * plan.lanes_per_device, plan.lanes_per_device
+        first = place.get(plan.lanes_axis or "", 0) * lanes
         bar = ""
-        if plan.axis_size <= MOST_LANES_DRAWN:
-            width = min(plan.axis_size, 64)
-            a, b = first * width // plan.axis_size, max((first + lanes) * width // plan.axis_size, 1)
+        if total <= MOST_LANES_DRAWN:
+            width = min(total, 64)
+            a, b = first * width // total, max((first + lanes) * width // total, 1)
             bar = " " + "·" * a + "█" * max(b - a, 1) + "·" * (width - max(b, a + 1))
         others = ", ".join(f"{n} {place[n]}" for n in reversed(place) if n not in (plan.lanes_axis, "device"))
         device = devices[number] if devices else f"device {number}"
         last = first + lanes - 1
         span = f"lane {first}" if lanes == 1 else f"lanes {first}-{last}"
         lines.append(f"  {device:<10}{bar} {span}{f' ({others})' if others else ''}")
-    if count > 64:
-        lines.append(f"  ... and {count - 64} more devices")
+    if count > MOST_DEVICES:
+        lines.append(f"  ... and {count - MOST_DEVICES} more devices")
     return "\n".join(lines)
 
 
-def plan_text(plan: "InitPlan") -> str:
-    """The plan as a table, its totals and its mesh."""
-    head = f"{len(plan.states)} states, axis_size={plan.axis_size}, numerics={plan.numerics}"
+def plan_text(plan: "InitPlan", width: int = 120) -> str:
+    """The plan for people: table, reasons, totals, memory, what was rejected, the mesh."""
+    where = plan.topology.name or f"{plan.topology.devices} {plan.topology.platform} device(s)"
+    head = f"{len(plan.states)} states, axis_size={plan.axis_size} on {where}, numerics={plan.numerics}"
     total = f"{size_text(plan.bytes_per_device)} per device ({plan.bytes_per_device} bytes)"
-    return f"{head}\n{plan.reason}\n\n{rendered(plan_table(plan))}\n{total}\n{mesh_picture(plan)}"
+    parts = [
+        f"{head}\n{plan.reason}",
+        rendered(plan_table(plan), width),
+        reasons_text(plan),
+        "\n".join(part for part in (total, memory_text(plan)) if part),
+        rejected_text(plan),
+        mesh_picture(plan),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def rendered(table: Table, width: int = 120) -> str:

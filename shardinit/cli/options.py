@@ -1,0 +1,99 @@
+"""Options that the commands share, and how their texts are read."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shardinit.errors import ArgumentError
+
+
+class StrategyName(enum.StrEnum):
+    """Strategies of the command line."""
+
+    auto = "auto"
+    vmap = "vmap"
+    shard_map = "shard_map"
+    gspmd = "gspmd"
+    pmap = "pmap"
+
+
+class NumericsName(enum.StrEnum):
+    """Numerics of the command line."""
+
+    exact = "exact"
+    fused = "fused"
+
+
+class RemainderName(enum.StrEnum):
+    """What to do with lanes that do not divide."""
+
+    factor = "factor"
+    replicate = "replicate"
+    pad = "pad"
+    error = "error"
+
+
+TARGET_HELP = "path/file.py:factory or package.module:factory; the factory returns a module."
+
+Target = Annotated[str, typer.Argument(help=TARGET_HELP)]
+OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP)]
+AxisSize = Annotated[int, typer.Option(help="Number of lanes of the ensemble.", min=1)]
+OptionalAxisSize = Annotated[int | None, typer.Option(help="Number of lanes of the ensemble.", min=1)]
+Devices = Annotated[
+    int | None, typer.Option(help="Emulate that many CPU devices. Default: the devices of this machine.", min=1)
+]
+TopologyName = Annotated[
+    str | None,
+    typer.Option(help="Plan for devices that need not be here: cpu:8, h100:4x8, v5e:4x8, 2xv5e:16x16, v5p:8x16x16."),
+]
+Kwargs = Annotated[str, typer.Option(help="Keyword arguments of init_all_states, as a JSON object.")]
+Seed = Annotated[int, typer.Option(help="Seed of brainstate's random state.")]
+Strategy = Annotated[StrategyName, typer.Option(help="How the lanes are spread.")]
+Numerics = Annotated[NumericsName, typer.Option(help="exact: brainstate's bits; fused: XLA may fuse.")]
+Remainder = Annotated[RemainderName, typer.Option(help="What to do with lanes that do not divide the devices.")]
+MemoryBudget = Annotated[
+    str | None, typer.Option(help="Most bytes per device at any moment, such as 12GiB, or 'unlimited'.")
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help="GLOB=PLACEMENT over paths such as layers/*/weight; the placement is replicate, a strategy, or mesh axes "
+        "per array axis, lanes included: lanes,None,model. Several are tried in order.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write the plan as one page that needs no network.")]
+Certify = Annotated[
+    bool, typer.Option("--certify", help="Compile every piece for the topology, by its real compiler, and compare.")
+]
+Card = Annotated[Path | None, typer.Option(help="Description of another GPU than the topology's, for --certify.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that one piece may take to compile, for --certify.", min=1.0)]
+Diff = Annotated[
+    tuple[Path, Path] | None, typer.Option("--diff", metavar="A.json B.json", help="Say what moved between two plans.")
+]
+
+
+def read_rules(texts: list[str] | None) -> list[tuple[str, object]]:
+    """Read ``layers/*/weight=lanes,None,model``.
+
+    Raises
+    ------
+    ArgumentError
+        If a text is no rule.
+    """
+    rules: list[tuple[str, object]] = []
+    for text in texts or []:
+        glob, equals, placement = text.rpartition("=")
+        if not equals or not glob or not placement:
+            raise ArgumentError(f"--rule {text!r} is no GLOB=PLACEMENT. Write for example 'layers/*/weight=replicate'.")
+        parts = [part.strip() for part in placement.split(",")]
+        single = len(parts) == 1 and (parts[0] == "replicate" or parts[0] in StrategyName.__members__)
+        rules.append((glob, parts[0] if single else tuple(_axis(part) for part in parts)))
+    return rules
+
+
+def _axis(text: str) -> object:
+    return {"None": None, "none": None, "-": None, "...": ...}.get(text, text)

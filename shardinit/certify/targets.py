@@ -88,12 +88,13 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
         "platform": "cuda",
         "topology_name": "",
         "topology": f"1x{hosts}x{name.shape[-1]}",
-        "target_config": _card(topology.name.split(":")[0], card),
+        "target_config": read_card(topology.name.split(":")[0], card),
     }
     return Target("cuda", arguments, quiet, f"XLA CUDA (jax-cuda12-plugin {_version('jax-cuda12-plugin')})")
 
 
-def _card(chip: str, card: str | os.PathLike | None) -> str:
+def read_card(chip: str, card: str | os.PathLike | None = None) -> str:
+    """Read the description of a card: one that shardinit brings, or the caller's file."""
     if card is None:
         return (files("shardinit.certify") / "cards" / f"{chip}.txtpb").read_text()
     path = Path(card)

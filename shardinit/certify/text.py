@@ -50,6 +50,9 @@ def _moments(certificate: "Certificate") -> Table:
     for m in certificate.moments:
         mark = "  <- the peak" if m.peak_bytes == top else ""
         table.add_row(
-            m.state, size_text(m.held_bytes), size_text(m.peak_bytes), size_text(m.predicted_peak_bytes) + mark
+            cut_name(m.state),
+            size_text(m.held_bytes),
+            size_text(m.peak_bytes),
+            size_text(m.predicted_peak_bytes) + mark,
         )
     return table

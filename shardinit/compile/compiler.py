@@ -200,13 +200,13 @@ def prepare(
 def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int]]:
     """Order and slices of the pieces as planned; a plan of specs alone knows no pieces."""
     order = [piece for step in plan.steps for piece in step.pieces]
-    if sorted(order) == list(range(len(work.pieces))) and plan.program is not None:
+    if plan.of_program and sorted(order) == list(range(len(work.pieces))):
         slices = {piece: step.slices for step in plan.steps for piece in step.pieces}
         return order, [slices[at] for at in range(len(work.pieces))]
-    if plan.memory_budget is not None and plan.program is None:
+    if plan.memory_budget is not None:
         raise PlanError(
-            f"memory_budget={plan.memory_budget} cannot be kept: the plan is of specs alone, which do not tell the "
-            "pieces. Plan with what discover returns."
+            f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as when "
+            "it is of specs alone. Plan with what discover returns."
         )
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]

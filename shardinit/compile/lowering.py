@@ -168,8 +168,10 @@ def strategy_of(program: UniqueProgram, layout: Layout) -> str:
         return "shard_map" if layout.shards == layout.axis_size else "gspmd"
     if strategy == "gspmd" and layout.kept != layout.axis_size:
         return "padded"
+    if strategy not in ("shard_map", "gspmd"):
+        return strategy
     by_lanes = all(_splits_lanes(p, layout) for p in program.placements)
-    return "shard_map" if strategy == "gspmd" and by_lanes and uses(program, UNSPLITTABLE) else strategy
+    return "shard_map" if by_lanes and (strategy == "shard_map" or uses(program, UNSPLITTABLE)) else "gspmd"
 
 
 def _splits_lanes(placement: Placement, layout: Layout) -> bool:

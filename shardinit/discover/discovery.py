@@ -17,7 +17,7 @@ from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentTypeError, LaneValueError
-from shardinit.lane.equations import Variable, as_atom
+from shardinit.lane.equations import Variable, as_atom, is_on_host
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
 
@@ -205,7 +205,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     spec = StateSpec(
         path=tuple(map(str, path)),
         state_class=type(state).__name__,
-        leaves=tuple(leaf_spec(a.aval, a.by_lane) for a in atoms),
+        leaves=tuple(leaf_spec(a.aval, a.by_lane, is_on_host(a)) for a in atoms),
         out_axis=filters.axis_of(path, state),
         tags=tuple(sorted(state.tag or ())),
         kind=kind,
@@ -226,7 +226,12 @@ def _attribute_outputs(changes: list[Change], trace: LaneTrace) -> list[Output]:
                 atom = tracer.atom
                 path = tuple(map(str, (*change.path, name)))
                 spec = StateSpec(
-                    path, "array", (leaf_spec(atom.aval, atom.by_lane),), 0 if atom.by_lane else None, (), "attribute"
+                    path,
+                    "array",
+                    (leaf_spec(atom.aval, atom.by_lane, is_on_host(atom)),),
+                    0 if atom.by_lane else None,
+                    (),
+                    "attribute",
                 )
                 found.setdefault(id(atom), Output(spec, (atom,), None, None))
     return list(found.values())

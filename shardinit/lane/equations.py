@@ -112,6 +112,11 @@ def as_atom(value: Any) -> Literal | Constant:
     return Literal(value, aval) if on_host and aval.shape == () else Constant(value, aval)
 
 
+def is_on_host(atom: Atom) -> bool:
+    """Whether an atom is a NumPy or Python value."""
+    return isinstance(atom, _Outside) and not isinstance(atom.value, jax.Array)
+
+
 def is_key(aval) -> bool:
     """Whether the aval is that of typed PRNG keys."""
     return jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)

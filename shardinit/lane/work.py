@@ -4,10 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
 from shardinit.lane.checks import Check, find_checks
-from shardinit.lane.equations import Atom, Constant, Equation, Variable, is_key, slice_of
+from shardinit.lane.equations import Atom, Equation, Variable, is_key, is_on_host, slice_of
 from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.pieces import cut
 from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains
@@ -88,8 +86,7 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
 
 def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
     """Whether a value that all lanes share needs no program: it is on the host, or there is one device."""
-    on_host = not (isinstance(atom, Constant) and isinstance(atom.value, jax.Array))
-    return out_axis is None and not isinstance(atom, Variable) and (on_host or not on_mesh)
+    return out_axis is None and not isinstance(atom, Variable) and (is_on_host(atom) or not on_mesh)
 
 
 def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool]):

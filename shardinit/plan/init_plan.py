@@ -122,6 +122,8 @@ class InitPlan:
         The pieces in the order in which they run, with the memory over time.
     rejected
         Other meshes that were considered.
+    of_program
+        Whether the steps are those of a program; of specs alone each state is taken for one draw.
     program
         The lane program, if it was planned from one; not part of the data.
     """
@@ -138,6 +140,7 @@ class InitPlan:
     memory_budget: int | None = None
     steps: tuple[Step, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    of_program: bool = False
     program: Annotated[Any, "not serialized"] = field(default=None, compare=False, repr=False)
 
     @property

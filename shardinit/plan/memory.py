@@ -11,7 +11,7 @@ from shardinit.plan.placement import MeshChoice
 from shardinit.plan.specs import Bytes, LeafSpec, PieceMemory, PieceSpec
 
 # What a piece needs whatever its size: its counter, rows of tables, scratch (read off XLA's figures).
-PIECE_BYTES = {"cpu": 2 << 10, "gpu": 4 << 10, "tpu": 16 << 10}
+PIECE_BYTES = {"cpu": 3 << 10, "gpu": 4 << 10, "tpu": 16 << 10}
 
 # What the key program needs beside the keys: on TPU, scratch of the scalar core.
 KEY_PROGRAM_BYTES = {"cpu": 2 << 10, "gpu": 4 << 10, "tpu": 320 << 10}

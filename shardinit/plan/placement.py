@@ -104,6 +104,11 @@ def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
         )
     if rule.axes is None:
         return "vmap", whole, "axis None: every device holds the one value"
+    if any(leaf.on_host for leaf in spec.leaves):
+        raise PlanError(
+            f"rule {rule.text} cannot split {spec}: it is a NumPy or Python value, which all lanes share and which stays "
+            "on the host. Make it by jax.numpy in init, or take the rule out."
+        )
     leaves = tuple(_leaf_plan(leaf, None, mesh, _ruled(spec, leaf, rule, mesh)) for leaf in spec.leaves)
     split = any(any(leaf.partition_spec) for leaf in leaves)
     return ("gspmd" if split else "vmap"), leaves, f"rule {rule.text}"
@@ -175,7 +180,8 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
 def _leaf_plan(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice, names) -> LeafPlan:
     shape = leaf.batched_shape(out_axis, mesh.axis_size)
     spec = tuple(names.get(axis) for axis in range(len(shape)))
-    return LeafPlan(shape, spec, _shard_bytes(shape, leaf, names, mesh, "cpu"))
+    size = 0 if leaf.on_host and out_axis is None else _shard_bytes(shape, leaf, names, mesh, "cpu")
+    return LeafPlan(shape, spec, size)
 
 
 def _shard_bytes(shape, leaf: LeafSpec, names, mesh: MeshChoice, platform: str) -> int:

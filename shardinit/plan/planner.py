@@ -73,6 +73,7 @@ def plan(
 
     Examples
     --------
+    >>> from shardinit import LeafSpec
     >>> leaf = LeafSpec((100,), "float32", 4)
     >>> p = plan([StateSpec(("v",), "ShortTermState", (leaf,))], Topology("cpu", 8), axis_size=64)
     >>> p.states[0].strategy, p.states[0].leaves[0].partition_spec, p.bytes_per_device
@@ -213,6 +214,7 @@ class _Search:
             self.budget,
             steps,
             (),
+            self.work.program is not None,
             self.work.program,
         )
 

@@ -26,6 +26,8 @@ class LeafSpec:
         Whether JAX treats the dtype as weak.
     by_lane
         Whether the value can differ from lane to lane.
+    on_host
+        Whether it is a NumPy or Python value: it stays one where all lanes share it, and takes no device memory.
     """
 
     shape: tuple[int, ...]
@@ -33,6 +35,7 @@ class LeafSpec:
     itemsize: int
     weak_type: bool = False
     by_lane: bool = True
+    on_host: bool = False
 
     @property
     def lane_bytes(self) -> int:
@@ -161,7 +164,7 @@ class PieceSpec:
     local: bool = False
 
 
-def leaf_spec(aval, by_lane: bool = True) -> LeafSpec:
+def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:
     """Describe an abstract value."""
     return LeafSpec(
         shape=tuple(aval.shape),
@@ -169,4 +172,5 @@ def leaf_spec(aval, by_lane: bool = True) -> LeafSpec:
         itemsize=aval.dtype.itemsize,
         weak_type=bool(getattr(aval, "weak_type", False)),
         by_lane=by_lane,
+        on_host=on_host,
     )

@@ -119,4 +119,4 @@ def test_progress_bar_on_a_terminal_only(folder):
 
 def test_help_names_the_exit_codes(folder):
     done = shardinit(folder, "--help")
-    assert "3 planning refused" in " ".join(done.stdout.split())
+    assert "3 planning or certificate refused" in " ".join(done.stdout.split())

@@ -89,8 +89,8 @@ def page(rows: list[dict]) -> str:
     lines = [
         "# How planning scales",
         "",
-        f"`python benchmarks/planner.py`, {date.today()}, {os.cpu_count()} CPU cores, jax {jax.__version__}. Medians of "
-        "child processes. *Peak* is the resident memory of the whole process, Python, JAX and brainstate included.",
+        f"`python benchmarks/planner.py`, {date.today()}, {os.cpu_count()} CPU cores, jax {jax.__version__}. Medians "
+        "of child processes. *Peak* is the resident memory of the whole process, Python, JAX and brainstate included.",
         "",
         "| states | alike? | devices | lanes | mesh | seconds | µs per state | peak MiB | of it planning |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -106,8 +106,8 @@ def page(rows: list[dict]) -> str:
     largest = max(r["peak"] for r in rows if r["states"] == max(STATES))
     lines += [
         "",
-        f"100,000 states on 8,192 devices, target under {LIMIT_SECONDS:.0f} s and {LIMIT_BYTES / 2**30:.0f} GiB: the slowest "
-        f"case takes {worst['seconds']:.2f} s, the largest {largest / 2**30:.2f} GiB "
+        f"100,000 states on 8,192 devices, target under {LIMIT_SECONDS:.0f} s and {LIMIT_BYTES / 2**30:.0f} GiB: the "
+        f"slowest case takes {worst['seconds']:.2f} s, the largest {largest / 2**30:.2f} GiB "
         f"({'reached' if worst['seconds'] < LIMIT_SECONDS and largest < LIMIT_BYTES else 'NOT reached'}).",
         "",
     ]

@@ -104,7 +104,7 @@ def _export_all(plan: InitPlan, target: Target, folder: Path) -> list[_Exported]
     mesh = AbstractMesh(tuple(sizes), tuple(names), axis_types=(AxisType.Auto,) * len(names)) if names else None
     found: list[_Exported] = []
     with no_ambient_mesh(), jax.disable_jit(False):
-        work, layout, unique, sequence = prepare(plan.program, plan, mesh)
+        work, layout, unique, _ = prepare(plan.program, plan, mesh)
         at = {id(instance): number for number, (_, instance) in enumerate(work.pieces)}
         tables: dict[Any, None] = {}
         for program in unique:

@@ -55,7 +55,7 @@ def _compile(piece: dict[str, Any], job: dict[str, Any], devices: list[Any]) -> 
     if piece["on_mesh"]:
         count = int(np.prod(shape))
         mesh = Mesh(np.array(devices[:count]).reshape(shape), names, axis_types=(AxisType.Auto,) * len(shape))
-        shardings = [NamedSharding(mesh, PartitionSpec(*spec)) for spec in piece["specs"]]
+        shardings: list[Any] = [NamedSharding(mesh, PartitionSpec(*spec)) for spec in piece["specs"]]
     else:
         shardings = [SingleDeviceSharding(devices[0])] * len(piece["specs"])
     arguments = [
@@ -64,7 +64,7 @@ def _compile(piece: dict[str, Any], job: dict[str, Any], devices: list[Any]) -> 
     ]
     arguments, _ = jax.tree.unflatten(exported.in_tree, arguments)
     compiled = jax.jit(exported.call).lower(*arguments).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     outputs, temporaries = memory.output_size_in_bytes, memory.temp_size_in_bytes
     taken = memory.argument_size_in_bytes
     # On CPU this figure leaves the temporaries out; on TPU it has what they leave out.

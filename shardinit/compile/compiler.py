@@ -205,8 +205,8 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int]]:
         return order, [slices[at] for at in range(len(work.pieces))]
     if plan.memory_budget is not None:
         raise PlanError(
-            f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as when "
-            "it is of specs alone. Plan with what discover returns."
+            f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
+            "when it is of specs alone. Plan with what discover returns."
         )
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]

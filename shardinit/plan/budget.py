@@ -25,7 +25,8 @@ def read_budget(budget: Any, topology: Topology) -> int | None:
         return None
     if isinstance(budget, bool) or not isinstance(budget, (int, str)):
         raise ArgumentTypeError(
-            f"memory_budget={budget!r} is a {type(budget).__name__}. Pass bytes per device, such as 12 * 2**30 or '12GiB'."
+            f"memory_budget={budget!r} is a {type(budget).__name__}. Pass bytes per device, such as 12 * 2**30 or "
+            "'12GiB'."
         )
     from pydantic import ByteSize, TypeAdapter, ValidationError
 

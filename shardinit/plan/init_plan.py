@@ -184,8 +184,9 @@ class InitPlan:
 
         Examples
         --------
-        >>> from shardinit import LeafSpec, StateSpec, Topology, plan
-        >>> p = plan([StateSpec(("v",), "ShortTermState", (LeafSpec((8,), "float32", 4),))], Topology("cpu", 8), axis_size=16)
+        >>> from shardinit import LeafSpec, StateSpec, plan
+        >>> state = StateSpec(("v",), "ShortTermState", (LeafSpec((8,), "float32", 4),))
+        >>> p = plan([state], "cpu:8", axis_size=16)
         >>> InitPlan.from_json(p.to_json()) == p
         True
         """
@@ -208,7 +209,7 @@ class InitPlan:
             ) from None
 
     def certify(self, **options: Any) -> Any:
-        """Compile every piece for the plan's topology, with its real compiler, and compare. See ``shardinit.certify``."""
+        """Compile every piece for the plan's topology, by its real compiler, and compare: ``shardinit.certify``."""
         from shardinit.certify.certify import certify
 
         return certify(self, **options)

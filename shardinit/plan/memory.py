@@ -65,7 +65,7 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
     for number, piece in enumerate(pieces):
         own = [leaves[i] for i in piece.leaves]
         made = tuple(spec for _, spec in piece.makes)
-        kind = (
+        kind: tuple[Any, ...] = (
             piece.structure,
             piece.local,
             made,

@@ -106,8 +106,8 @@ def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
         return "vmap", whole, "axis None: every device holds the one value"
     if any(leaf.on_host for leaf in spec.leaves):
         raise PlanError(
-            f"rule {rule.text} cannot split {spec}: it is a NumPy or Python value, which all lanes share and which stays "
-            "on the host. Make it by jax.numpy in init, or take the rule out."
+            f"rule {rule.text} cannot split {spec}: it is a NumPy or Python value, which all lanes share and which "
+            "stays on the host. Make it by jax.numpy in init, or take the rule out."
         )
     leaves = tuple(_leaf_plan(leaf, None, mesh, _ruled(spec, leaf, rule, mesh)) for leaf in spec.leaves)
     split = any(any(leaf.partition_spec) for leaf in leaves)
@@ -145,8 +145,8 @@ def _padded(spec: StateSpec, leaf: LeafSpec, shape, lanes_at: int, mesh: MeshCho
         raise PlanError(
             f"cannot place {spec} with remainder='pad': axis_size={mesh.axis_size} lanes are computed as "
             f"{mesh.padded} over {mesh.axes[lanes]} devices, but {mesh.axis_size} lanes cannot be split over them, and "
-            f"no other axis of {leaf.dtype}{list(shape)} is a multiple of {mesh.axes[lanes]}. Use remainder='factor', or "
-            f"axis_size={mesh.padded}."
+            f"no other axis of {leaf.dtype}{list(shape)} is a multiple of {mesh.axes[lanes]}. Use remainder='factor', "
+            f"or axis_size={mesh.padded}."
         )
     return {_cheapest(shape, leaf, {}, free, lanes, mesh): lanes}
 
@@ -167,12 +167,13 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
         if name not in mesh.axes:
             raise PlanError(
                 f"rule {rule.text} names the mesh axis {name!r} for {spec}, but the mesh has "
-                f"{', '.join(f'{n}={s}' for n, s in mesh.axes.items())}. Name one of these, or pass a mesh with that axis."
+                f"{', '.join(f'{n}={s}' for n, s in mesh.axes.items())}. Name one of these, or pass a mesh with "
+                "that axis."
             )
         if shape[axis] % mesh.axes[cast(str, name)]:
             raise PlanError(
-                f"rule {rule.text} does not divide {spec}: axis {axis} of {described} has size={shape[axis]}, mesh axis "
-                f"{name!r}={mesh.axes[cast(str, name)]}. Split another axis, or use None for this one."
+                f"rule {rule.text} does not divide {spec}: axis {axis} of {described} has size={shape[axis]}, mesh "
+                f"axis {name!r}={mesh.axes[cast(str, name)]}. Split another axis, or use None for this one."
             )
     return {axis: name for axis, name in enumerate(axes) if name != OPEN}
 
@@ -226,6 +227,7 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
 def _no_lanes(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> PlanError:
     sizes = ", ".join(f"{n}={s}" for n, s in mesh.axes.items())
     return PlanError(
-        f"rule {rule.text if rule else ''} cannot split the lanes of {spec}: axis_size={mesh.axis_size} fits no axis of the "
-        f"mesh {sizes}. Use another axis_size, or leave the strategy open."
+        f"rule {rule.text if rule else ''} cannot split the lanes of {spec}: "
+        f"axis_size={mesh.axis_size} fits no axis of "
+        f"the mesh {sizes}. Use another axis_size, or leave the strategy open."
     )

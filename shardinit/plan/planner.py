@@ -84,8 +84,8 @@ def plan(
         topology = Topology.named(topology)
     if not isinstance(topology, Topology):
         raise ArgumentTypeError(
-            f"topology is a {type(topology).__name__}. Pass a Topology, such as Topology.local() or Topology('cpu', 8), "
-            "or a name such as 'h100:4x8'."
+            f"topology is a {type(topology).__name__}. Pass a Topology, such as Topology.local(), or a name such as "
+            "'h100:4x8'."
         )
     for name, value, known in (
         ("strategy", strategy, ("auto", *get_args(Strategy))),

@@ -1,0 +1,215 @@
+"""A plan as one HTML page that needs nothing else: the mesh, memory over time, and every group of states."""
+
+import functools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from shardinit.plan.init_plan import InitPlan, StatePlan
+from shardinit.plan.text import size_text, spec_text
+
+UNKNOWN_NAME = "(not held by the module)"
+
+
+def plan_page(plan: InitPlan, certificate: Any = None) -> str:
+    """Draw a plan as a page that loads nothing from elsewhere.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    certificate
+        What the compiler of the target said of it, shown in a section of its own; None if it was not asked.
+
+    Returns
+    -------
+    str
+        HTML to be written as UTF-8.
+
+    Examples
+    --------
+    >>> from shardinit import LeafSpec, StateSpec, Topology, plan
+    >>> p = plan([StateSpec(("v",), "ShortTermState", (LeafSpec((8,), "float32", 4),))], Topology("cpu", 8), axis_size=16)
+    >>> plan_page(p).startswith("<!doctype html>")
+    True
+    """
+    page = _template().render(
+        title=f"Initialization plan: {plan.axis_size} lanes on {_where(plan)}",
+        where=_where(plan),
+        reason=plan.reason,
+        facts=_facts(plan),
+        rejected=_rejected(plan),
+        certificate=_certificate_head(certificate),
+        data=_script_json(_data(plan, certificate)),
+    )
+    # A path may hold a lone surrogate, which no UTF-8 file can.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("shardinit", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("plan.html.jinja")
+
+
+def _where(plan: InitPlan) -> str:
+    topology = plan.topology
+    plural = "" if topology.devices == 1 else "s"
+    return topology.name or f"{topology.devices} {topology.platform} device{plural}"
+
+
+def _script_json(data: Any) -> Markup:
+    """Write JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, separators=(",", ":"))
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _mesh_text(axes: Iterable[tuple[str, int]]) -> str:
+    return " × ".join(f"{name} {size:,}" for name, size in axes) or "no mesh"
+
+
+def _facts(plan: InitPlan) -> list[tuple[str, str, str]]:
+    """Name, value and a remark of each figure of the headline."""
+    topology = plan.topology
+    arrays = sum(len(state.leaves) for state in plan.states)
+    padded = plan.padded_axis_size
+    lanes = f"padded to {padded:,}" if padded > plan.axis_size else f"numerics: {plan.numerics}"
+    joined = f", {topology.fast_devices:,} joined by the fast network" if topology.fast else ""
+    facts = [
+        ("States", f"{len(plan.states):,}", f"{arrays:,} array{'' if arrays == 1 else 's'}"),
+        ("Lanes", f"{plan.axis_size:,}", lanes),
+        ("Devices", f"{topology.devices:,}", f"{topology.name or topology.platform} ({topology.platform}){joined}"),
+        ("Mesh", _mesh_text(plan.mesh_axes), f"remainder: {plan.remainder}"),
+        ("Held per device", size_text(plan.bytes_per_device), f"{plan.bytes_per_device:,} bytes"),
+    ]
+    if plan.steps:
+        facts.append(("Peak per device", size_text(plan.peak_bytes), f"{plan.peak_bytes:,} bytes"))
+    if plan.memory_budget is not None:
+        facts.append(("Budget per device", size_text(plan.memory_budget), f"{plan.memory_budget:,} bytes"))
+    return [*facts, ("Fingerprint", plan.fingerprint, "the same plan has the same one")]
+
+
+def _rejected(plan: InitPlan) -> list[dict[str, str]]:
+    return [
+        {
+            "mesh": _mesh_text(other.mesh_axes),
+            "held": "-" if other.bytes_per_device is None else size_text(other.bytes_per_device),
+            "peak": "-" if other.peak_bytes is None else size_text(other.peak_bytes),
+            "reason": other.reason,
+        }
+        for other in plan.rejected
+    ]
+
+
+def _data(plan: InitPlan, certificate: Any) -> dict[str, Any]:
+    """Everything that the script of the page draws."""
+    groups, reasons = _groups(plan)
+    return {
+        "lanes": plan.axis_size,
+        "padded": plan.padded_axis_size or plan.axis_size,
+        "lanesAxis": plan.lanes_axis,
+        "lanesPerDevice": plan.lanes_per_device,
+        "held": plan.bytes_per_device,
+        "peak": plan.peak_bytes,
+        "budget": plan.memory_budget,
+        "usable": plan.topology.usable_bytes,
+        "axes": _axes(plan),
+        "stateCount": len(plan.states),
+        "steps": [[len(s.pieces), s.state, s.held, s.made, s.temporaries, s.peak, s.slices] for s in plan.steps],
+        "groups": groups,
+        "reasons": reasons,
+        "certificate": _certificate_pieces(certificate),
+    }
+
+
+def _axes(plan: InitPlan) -> list[dict[str, Any]]:
+    """Name and size of each mesh axis, and what is split over it."""
+    count = {name: 0 for name, _ in plan.mesh_axes}
+    held = dict(count)
+    for state in plan.states:
+        for name in {name for leaf in state.leaves for name in leaf.partition_spec if name}:
+            count[name] += 1
+            held[name] += state.bytes_per_device
+    return [{"name": name, "size": size, "states": count[name], "bytes": held[name]} for name, size in plan.mesh_axes]
+
+
+def _groups(plan: InitPlan) -> tuple[list[list[Any]], list[str]]:
+    """Rows of states that differ in numbers of their paths alone, largest first; and the reasons they refer to."""
+    found: dict[Any, list[StatePlan]] = {}
+    for state in plan.states:
+        spec = state.spec
+        family = tuple("*" if part.isdigit() else part for part in spec.path)
+        key = (
+            family,
+            spec.state_class,
+            spec.kind,
+            spec.leaves,
+            spec.out_axis,
+            state.strategy,
+            state.leaves,
+            state.reason,
+        )
+        found.setdefault(key, []).append(state)
+    reasons: dict[str, int] = {}
+    rows = [_row(key[0], states, reasons) for key, states in found.items()]
+    return sorted(rows, key=lambda row: -row[7]), list(reasons)
+
+
+def _row(family: tuple[str, ...], states: list[StatePlan], reasons: dict[str, int]) -> list[Any]:
+    first, count = states[0], len(states)
+    spec = first.spec
+    name = ".".join(family if count > 1 else spec.path) or UNKNOWN_NAME
+    specs = dict.fromkeys(spec_text(leaf.partition_spec) for leaf in first.leaves)
+    return [
+        name,
+        count,
+        spec.state_class if spec.kind == "new" else f"{spec.state_class} ({spec.kind})",
+        ", ".join(map(str, spec.leaves)) or "-",
+        "None" if spec.out_axis is None else str(spec.out_axis),
+        first.strategy,
+        ", ".join(specs) or "-",
+        first.bytes_per_device * count,
+        reasons.setdefault(first.reason, len(reasons)),
+    ]
+
+
+def _certificate_head(certificate: Any) -> dict[str, Any] | None:
+    if certificate is None:
+        return None
+    return {
+        "passed": bool(certificate.passed),
+        "topology": certificate.topology,
+        "compiler": getattr(certificate, "compiler", ""),
+        "peak": size_text(certificate.peak_bytes),
+        "predicted": size_text(certificate.predicted_peak_bytes),
+        "pieces": len(certificate.pieces),
+        "seconds": sum(piece.seconds for piece in certificate.pieces),
+        "failures": list(getattr(certificate, "failures", ())),
+        "notes": list(certificate.notes),
+    }
+
+
+def _certificate_pieces(certificate: Any) -> list[list[Any]]:
+    return [
+        [
+            piece.state,
+            getattr(piece, "count", 1),
+            piece.strategy,
+            piece.seconds,
+            piece.output_bytes,
+            piece.temporary_bytes,
+            piece.peak_bytes,
+            piece.predicted_peak_bytes,
+            getattr(piece, "error", "") or ", ".join(piece.collectives) or "none",
+        ]
+        for piece in (certificate.pieces if certificate is not None else ())
+    ]

@@ -22,6 +22,8 @@ def make_mesh(plan: InitPlan) -> Mesh | None:
             f"the plan is for {count} devices ({dict(plan.mesh_axes)}), but devices={len(devices)} here. "
             f"Plan for Topology.local(), or call shardinit.emulate_cpu({count}) first."
         )
+    # Neighbours in a slice and in a process stay neighbours in the mesh, whose last axis splits single lanes.
+    devices = sorted(devices, key=lambda d: (getattr(d, "slice_index", 0) or 0, d.process_index))
     return Mesh(np.array(devices[:count]).reshape(shape), names, axis_types=(AxisType.Auto,) * len(shape))
 
 

@@ -14,7 +14,7 @@ def meshes(
     """Yield meshes by effort: each list only if nothing of the lists before fits the budget.
 
     First `model` stays inside of a node or slice and splits large leaves only; then it splits every leaf
-    that divides; then it may cross the slow network.
+    that divides; then it may cross the slow network. The last of a list may leave devices idle.
     """
     if topology.mesh_axes is not None or strategy in ("vmap", "shard_map", "pmap") or remainder in ("replicate", "pad"):
         fixed = _fixed(topology, axis_size, strategy, remainder, lanes_axis)
@@ -23,7 +23,7 @@ def meshes(
             yield [_splitting_all(fixed)]
         return
     inside = _factored(topology, axis_size, remainder, topology.fast_devices)
-    yield inside
+    yield [*inside, *_idling(topology, axis_size)]
     if any(m.axes.get("model", 1) > 1 for m in inside):
         yield [_splitting_all(m) for m in inside]
     if topology.fast_devices < topology.devices:
@@ -70,12 +70,45 @@ def _factored(topology: Topology, axis_size: int, remainder: str, fast: int) -> 
     return found
 
 
+def _idling(topology: Topology, axis_size: int) -> list[MeshChoice]:
+    """Spread lanes that do not divide over as many devices as they do divide, and leave the others idle.
+
+    Not over several nodes or slices, where a process would be left without any device of the mesh, nor
+    on TPU, whose programs are for all devices of a slice.
+    """
+    devices = topology.devices
+    lanes = max(d for d in divisors(axis_size) if d <= devices)
+    if topology.fast is not None or topology.platform == "tpu" or lanes <= math.gcd(axis_size, devices):
+        return []
+    idle = devices - lanes
+    reason = (
+        f"{axis_size} lanes on {lanes} of {devices} devices: {axis_size // lanes} each; {idle} stay idle, since "
+        f"{axis_size} lanes do not divide by {devices} and a device would hold more if all were used"
+    )
+    return [
+        MeshChoice(
+            {"lanes": lanes},
+            "lanes",
+            None,
+            axis_size,
+            axis_size,
+            "auto",
+            topology.platform,
+            WORTH_SPLITTING_BYTES,
+            reason,
+        )
+    ]
+
+
 def _why(topology: Topology, axis_size: int, lanes: int, copies: int, model: int) -> str:
     devices = topology.devices
     if lanes == devices:
         return f"{axis_size} lanes on {devices} devices: {axis_size // lanes} each"
     if lanes == 1 and axis_size > 1:
-        split = "no common factor, so the lanes are not split; large states are split over `model`, small ones copied"
+        split = (
+            "no common factor, so the lanes are not split; large states are split over `model` where it divides them, "
+        )
+        split += "the others copied"
         text = f"{axis_size} lanes on {devices} devices: {split}. {sizes(axis_size, devices)} would split"
     else:
         text = f"{axis_size} lanes on {devices} devices: {lanes} divide the lanes, the other factor {model} is `model`"

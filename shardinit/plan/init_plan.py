@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -147,6 +148,11 @@ class InitPlan:
     def lane_shards(self) -> int:
         """Into how many parts the lanes are split."""
         return dict(self.mesh_axes).get(self.lanes_axis, 1) if self.lanes_axis else 1
+
+    @property
+    def idle_devices(self) -> int:
+        """Devices of the topology that the mesh leaves out."""
+        return self.topology.devices - math.prod(size for _, size in self.mesh_axes) if self.mesh_axes else 0
 
     @property
     def lanes_per_device(self) -> int:

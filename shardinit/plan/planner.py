@@ -1,5 +1,6 @@
 """The planner: from descriptions of states and devices to a mesh, strategies, PartitionSpecs and a peak."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
@@ -162,7 +163,7 @@ class _Search:
         broken: PlanError | None = None
         for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
             sizes = bytes_by_mesh(self.work.specs, choices) if len(choices) > 1 else [0]
-            order = sorted(range(len(choices)), key=lambda i: (sizes[i], i))
+            order = _order(choices, sizes)
             for place, i in enumerate(order):
                 try:
                     found = self.on(choices[i])
@@ -217,6 +218,14 @@ class _Search:
             self.work.program is not None,
             self.work.program,
         )
+
+
+def _order(choices: Sequence[MeshChoice], sizes: Sequence[int]) -> list[int]:
+    """Fewest bytes first; a mesh that leaves devices idle last, unless it at least halves what a device holds."""
+    used = [math.prod(mesh.axes.values()) for mesh in choices]
+    least = min(size for size, count in zip(sizes, used, strict=True) if count == max(used))
+    late = [count < max(used) and 2 * size > least for size, count in zip(sizes, used, strict=True)]
+    return sorted(range(len(choices)), key=lambda i: (late[i], sizes[i], i))
 
 
 def _first_names(pieces, states: Sequence[StatePlan]) -> list[str]:

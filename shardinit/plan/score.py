@@ -10,10 +10,7 @@ from shardinit.plan.specs import LeafSpec, StateSpec
 
 
 def bytes_by_mesh(specs: Sequence[StateSpec], meshes: Sequence[MeshChoice]) -> list[int]:
-    """Bytes that all states leave on one device, per mesh; rules left aside, layouts left aside.
-
-    The meshes differ in the size of `model` alone.
-    """
+    """Bytes that all states leave on one device, per mesh; rules and layouts left aside."""
     counts: Counter[tuple[LeafSpec, int | None]] = Counter()
     for spec in specs:
         if spec.kind != "attribute":
@@ -27,10 +24,11 @@ def bytes_by_mesh(specs: Sequence[StateSpec], meshes: Sequence[MeshChoice]) -> l
     for row, (leaf, out_axis) in enumerate(leaves):
         if out_axis is not None:
             axes[row, : len(leaf.shape)] = [n or 1 for n in leaf.shape]
-    lanes = meshes[0].padded // meshes[0].shards
-    size = np.array([leaf.lane_bytes * (1 if axis is None else lanes) for leaf, axis in leaves], dtype=object)
+    batched = np.array([axis is not None for _, axis in leaves])
+    lane_bytes = np.array([leaf.lane_bytes for leaf, _ in leaves], dtype=object)
     found = []
     for mesh in meshes:
+        size = np.where(batched, lane_bytes * (mesh.padded // mesh.shards), lane_bytes)
         model = mesh.axes.get(mesh.model or "", 1)
         split = (axes % model == 0).any(axis=1) & (size >= mesh.worth_splitting) & (model > 1)
         found.append(int((number * np.where(split, size // model, size)).sum()))

@@ -32,7 +32,8 @@ def plan_page(plan: InitPlan, certificate: Any = None) -> str:
     Examples
     --------
     >>> from shardinit import LeafSpec, StateSpec, Topology, plan
-    >>> p = plan([StateSpec(("v",), "ShortTermState", (LeafSpec((8,), "float32", 4),))], Topology("cpu", 8), axis_size=16)
+    >>> state = StateSpec(("v",), "ShortTermState", (LeafSpec((8,), "float32", 4),))
+    >>> p = plan([state], Topology("cpu", 8), axis_size=16)
     >>> plan_page(p).startswith("<!doctype html>")
     True
     """
@@ -64,7 +65,7 @@ def _template() -> Template:
 def _where(plan: InitPlan) -> str:
     topology = plan.topology
     plural = "" if topology.devices == 1 else "s"
-    return topology.name or f"{topology.devices} {topology.platform} device{plural}"
+    return topology.name or f"{topology.devices:,} {topology.platform.upper()} device{plural}"
 
 
 def _script_json(data: Any) -> Markup:
@@ -87,7 +88,7 @@ def _facts(plan: InitPlan) -> list[tuple[str, str, str]]:
     facts = [
         ("States", f"{len(plan.states):,}", f"{arrays:,} array{'' if arrays == 1 else 's'}"),
         ("Lanes", f"{plan.axis_size:,}", lanes),
-        ("Devices", f"{topology.devices:,}", f"{topology.name or topology.platform} ({topology.platform}){joined}"),
+        ("Devices", f"{topology.devices:,}", f"{topology.platform.upper()}{joined}"),
         ("Mesh", _mesh_text(plan.mesh_axes), f"remainder: {plan.remainder}"),
         ("Held per device", size_text(plan.bytes_per_device), f"{plan.bytes_per_device:,} bytes"),
     ]
@@ -95,7 +96,7 @@ def _facts(plan: InitPlan) -> list[tuple[str, str, str]]:
         facts.append(("Peak per device", size_text(plan.peak_bytes), f"{plan.peak_bytes:,} bytes"))
     if plan.memory_budget is not None:
         facts.append(("Budget per device", size_text(plan.memory_budget), f"{plan.memory_budget:,} bytes"))
-    return [*facts, ("Fingerprint", plan.fingerprint, "the same plan has the same one")]
+    return [*facts, ("Fingerprint", plan.fingerprint, "equal for equal plans")]
 
 
 def _rejected(plan: InitPlan) -> list[dict[str, str]]:

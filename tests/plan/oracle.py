@@ -165,8 +165,13 @@ class Fitting:
     peak: int
 
 
-def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, whole: bool) -> list[Fitting]:
-    """Every effort, mesh and placement, with its lowest peak over all orders and slicings."""
+def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, everything: bool) -> list[Fitting]:
+    """Every effort, mesh and placement, with its lowest peak over all orders and slicings.
+
+    ``everything``: the lanes may get fewer devices than divide them, and a leaf that `model` can split may be left
+    whole.
+    """
+    most_lanes = math.gcd(axis_size, topology.devices)
     return [
         Fitting(
             effort,
@@ -176,7 +181,8 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
         )
         for effort, (meshes, large_only) in enumerate(efforts(topology, axis_size))
         for mesh in meshes
-        for costs in placements(specs, topology, axis_size, mesh, large_only=large_only, whole=whole)
+        if everything or mesh.lanes == most_lanes
+        for costs in placements(specs, topology, axis_size, mesh, large_only=large_only, whole=everything)
     ]
 
 
@@ -186,9 +192,19 @@ def placed_mesh(plan: InitPlan) -> Mesh:
 
 
 def placed_split(plan: InitPlan, at: int) -> Split:
-    """What `model` splits of one state of a plan."""
-    leaves = plan.states[at].leaves
-    return tuple(next((a for a, n in enumerate(leaf.partition_spec) if n == "model"), None) for leaf in leaves)
+    """What `model` splits of one state of a plan; its lanes are where they belong, and nothing else is split."""
+    state, found = plan.states[at], []
+    for leaf, spec in zip(state.leaves, state.spec.leaves, strict=True):
+        axis = next((a for a, n in enumerate(leaf.partition_spec) if n == "model"), None)
+        names: list[str | None] = [None] * len(leaf.shape)
+        if axis is not None:
+            names[axis] = "model"
+        if state.spec.out_axis is not None:
+            names[state.spec.out_axis] = "lanes"
+        assert leaf.shape == spec.batched_shape(state.spec.out_axis, plan.axis_size)
+        assert leaf.partition_spec == tuple(names), f"{state.spec} is placed as {leaf.partition_spec}"
+        found.append(axis)
+    return tuple(found)
 
 
 def check(plan: InitPlan, specs: Sequence[StateSpec], topology: Topology, axis_size: int) -> None:

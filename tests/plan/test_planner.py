@@ -23,9 +23,9 @@ def state(*shape, out_axis=0, by_lane=True, itemsize=4):
         (64, 8, {"lanes": 8}),
         (12, 8, {"lanes": 4, "model": 2}),
         (1, 8, {"lanes": 1, "model": 8}),
-        (5, 8, {"lanes": 1, "model": 8}),
+        (5, 8, {"lanes": 5}),
         (12, 12, {"lanes": 12}),
-        (100, 12, {"lanes": 4, "model": 3}),
+        (100, 12, {"lanes": 10}),
         (7, 1, {"lanes": 1}),
     ],
 )
@@ -89,7 +89,8 @@ def test_bad_arguments(options, error, message):
 def test_every_plan_adds_up(shapes, axis_size, devices, strategy):
     planned = plan([state(*s) for s in shapes], Topology("cpu", devices), axis_size=axis_size, strategy=strategy)
     axes = dict(planned.mesh_axes)
-    assert int(np.prod(list(axes.values()))) == devices
+    assert int(np.prod(list(axes.values()))) + planned.idle_devices == devices
+    assert not planned.idle_devices or f"{planned.idle_devices} stay idle" in planned.reason
     assert planned.lanes_per_device * planned.lane_shards == axis_size
     for placed in planned.states:
         for leaf in placed.leaves:
@@ -120,3 +121,28 @@ def test_plan_prints_as_a_table():
     text = str(plan([state(8), state(8), state(3)], Topology("cpu", 8), axis_size=16))
     for part in ("shard_map", "P('lanes')", "v ×2", "float32[8]", "lanes 2-3", "76 B"):
         assert part in text or part == "76 B"
+
+
+def test_devices_idle_only_if_that_halves_what_one_holds():
+    small = plan([state(100)], Topology("cpu", 8), axis_size=5)
+    assert (dict(small.mesh_axes), small.idle_devices) == ({"lanes": 5}, 3)
+    assert "3 stay idle" in small.reason
+    large = plan([state(64, 4096 * 64)], Topology("cpu", 8), axis_size=5)
+    assert (dict(large.mesh_axes), large.idle_devices) == ({"lanes": 1, "model": 8}, 0)
+    assert large.bytes_per_device < plan([state(64, 4096 * 64)], Topology("cpu", 5), axis_size=5).bytes_per_device
+    twelve = plan([state(100)], Topology("cpu", 8), axis_size=12)
+    assert (dict(twelve.mesh_axes), twelve.idle_devices) == ({"lanes": 4, "model": 2}, 0)
+    nodes = plan([state(100)], Topology.named("h100:2x4"), axis_size=5)
+    assert nodes.idle_devices == 0
+
+
+def test_lanes_go_over_the_slow_network_first():
+    for name, axis_size, axes in (
+        ("h100:4x8", 4, {"lanes": 4, "model": 8}),
+        ("h100:4x8", 12, {"lanes": 4, "model": 8}),
+        ("2xv5e:4x4", 2, {"lanes": 2, "model": 16}),
+        ("2xv5e:4x4", 3, {"lanes": 1, "copies": 2, "model": 16}),
+    ):
+        planned = plan([state(1024, 4096)], name, axis_size=axis_size)
+        assert dict(planned.mesh_axes) == axes
+    assert "2 groups of devices hold the same copies" in planned.reason

@@ -19,3 +19,24 @@ for example in mlp96 deep_rnn ei_network; do
   echo "$file"
   { echo "\$ $command"; $command 2>/dev/null; } > "$file"
 done
+# The list of them: verdict and peak as each file says.
+{
+  echo "# Certificates of the examples"
+  echo
+  echo "Made by \`bash scripts/certificates.sh\` on $(date -I). Each file begins with its command. Predicted is the plan's"
+  echo "peak as a multiple of the compiler's: at least 1, and at most 1.15. The runs are on 8 emulated CPU devices."
+  echo
+  echo "| certificate | verdict | peak per device |"
+  echo "|---|---|---|"
+  for file in docs/certificates/*[0-9].txt; do
+    verdict=$(grep -m1 -oE '^(PASS|REFUSED)' "$file")
+    peak=$(grep -m1 -E '^peak ' "$file" | sed 's/^peak //; s/; plan .*//')
+    echo "| [$(basename "$file" .txt)]($(basename "$file")) | $verdict | $peak |"
+  done
+  echo
+  echo "| run | measured |"
+  echo "|---|---|"
+  for file in docs/certificates/*-run.txt; do
+    echo "| [$(basename "$file" .txt)]($(basename "$file")) | $(grep -m1 ' on each of ' "$file" | sed 's/; numerics.*//') |"
+  done
+} > docs/certificates/README.md

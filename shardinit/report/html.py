@@ -70,7 +70,7 @@ def _where(plan: InitPlan) -> str:
 
 def _script_json(data: Any) -> Markup:
     """Write JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, separators=(",", ":"))
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 

@@ -19,11 +19,12 @@ Split = tuple[int | None, ...]  # per leaf, the array axis that `model` splits
 
 @dataclass(frozen=True)
 class Mesh:
-    """One factorization of the devices: lanes x copies x model."""
+    """One factorization of the devices: lanes x copies x model, or lanes alone with devices left idle."""
 
     lanes: int
     copies: int
     model: int
+    idle: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,14 @@ def factorizations(devices: int, axis_size: int, model_within: int | None = None
         for model in divisors(devices // lanes):
             if axis_size % lanes == 0 and (model_within is None or model_within % model == 0):
                 yield Mesh(lanes, devices // lanes // model, model)
+
+
+def idling(topology: Topology, axis_size: int) -> list[Mesh]:
+    """As many devices as the lanes divide by, where that is more than their common factor and all are in one node."""
+    lanes = max(d for d in divisors(axis_size) if d <= topology.devices)
+    if topology.fast is not None or topology.platform == "tpu" or topology.devices % lanes == 0:
+        return []
+    return [Mesh(lanes, 1, 1, topology.devices - lanes)] if lanes > math.gcd(axis_size, topology.devices) else []
 
 
 def is_large(spec: StateSpec, at: int, devices: int, axis_size: int) -> bool:
@@ -114,28 +123,33 @@ def peak_of(pieces: Sequence[tuple[int, int]], platform: str) -> int:
 def efforts(topology: Topology, axis_size: int) -> list[tuple[list[Mesh], bool]]:
     """Meshes and whether only large leaves are split, in the order in which they may be used.
 
-    Large leaves inside of the fast network; then all that divide; then over the slow network too.
+    Large leaves inside of the fast network, or devices idle; then all that divide; then over the slow network too.
     """
     inside = list(factorizations(topology.devices, axis_size, topology.fast or topology.devices))
-    found = [(inside, True), (inside, False)]
+    found = [([*inside, *idling(topology, axis_size)], True), (inside, False)]
     if topology.fast not in (None, topology.devices):
         found.append(([m for m in factorizations(topology.devices, axis_size) if m not in inside], False))
     return found
 
 
-def least_bytes(specs: Sequence[StateSpec], topology: Topology, axis_size: int, effort: int = 0) -> int:
-    """The fewest bytes per device of any mesh and any placement."""
-    meshes, large_only = efforts(topology, axis_size)[effort]
-    return min(
-        sum(
-            min(
-                kept(s, split, m, axis_size)
-                for split in splits(s, m, axis_size, topology.devices, large_only=large_only)
-            )
-            for s in specs
+def least_bytes(specs: Sequence[StateSpec], topology: Topology, axis_size: int) -> int:
+    """The fewest bytes per device of any mesh and any placement; devices idle only if that halves it."""
+    meshes, large_only = efforts(topology, axis_size)[0]
+    sizes = [
+        (
+            mesh.idle > 0,
+            sum(
+                min(
+                    kept(s, x, mesh, axis_size)
+                    for x in splits(s, mesh, axis_size, topology.devices, large_only=large_only)
+                )
+                for s in specs
+            ),
         )
-        for m in meshes
-    )
+        for mesh in meshes
+    ]
+    fewest = min(size for idle, size in sizes if not idle)
+    return min([fewest, *(size for idle, size in sizes if idle and 2 * size <= fewest)])
 
 
 def placements(
@@ -181,14 +195,27 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
         )
         for effort, (meshes, large_only) in enumerate(efforts(topology, axis_size))
         for mesh in meshes
-        if everything or mesh.lanes == most_lanes
+        if everything or mesh.idle or mesh.lanes == most_lanes
         for costs in placements(specs, topology, axis_size, mesh, large_only=large_only, whole=everything)
     ]
 
 
+def first_choice(every: Sequence[Fitting], budget: int) -> Fitting | None:
+    """What is documented to be taken: the least effort, there the fewest bytes; devices idle last unless it halves."""
+    fitting = [f for f in every if f.peak <= budget]
+    if not fitting:
+        return None
+    effort = min(f.effort for f in fitting)
+    fewest = min(f.bytes_per_device for f in every if f.effort == 0 and not f.mesh.idle)
+    return min(
+        (f for f in fitting if f.effort == effort),
+        key=lambda f: (f.mesh.idle > 0 and 2 * f.bytes_per_device > fewest, f.bytes_per_device),
+    )
+
+
 def placed_mesh(plan: InitPlan) -> Mesh:
     axes = dict(plan.mesh_axes)
-    return Mesh(axes["lanes"], axes.get("copies", 1), axes.get("model", 1))
+    return Mesh(axes["lanes"], axes.get("copies", 1), axes.get("model", 1), plan.idle_devices)
 
 
 def placed_split(plan: InitPlan, at: int) -> Split:
@@ -210,7 +237,8 @@ def placed_split(plan: InitPlan, at: int) -> Split:
 def check(plan: InitPlan, specs: Sequence[StateSpec], topology: Topology, axis_size: int) -> None:
     """Assert that a plan is what it says, and without a budget the best there is."""
     mesh = placed_mesh(plan)
-    assert mesh in list(factorizations(topology.devices, axis_size)), f"{mesh} is no factorization"
+    known = [*factorizations(topology.devices, axis_size), *idling(topology, axis_size)]
+    assert mesh in known, f"{mesh} is no factorization"
     costs = []
     for at, spec in enumerate(specs):
         split = placed_split(plan, at)

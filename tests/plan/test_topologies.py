@@ -150,7 +150,7 @@ def test_a_topology_that_is_none_is_refused_by_its_type(topology):
     ("name", "first"),
     [
         ("v5e:3x3", "v5e:2x4"),
-        ("v5e:4x3", "v5e:2x4"),
+        ("v5e:4x3", "v5e:4x4"),
         ("v5e:5x6", "v5e:4x8"),
         ("v6e:2x64", "v6e:8x16"),
         ("v5p:8x8", "v5p:4x4x4"),

@@ -212,7 +212,7 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
     if strategy in ("shard_map", "pmap"):
         copies = math.prod(mesh.axes.values()) // mesh.shards
         small = f"; {copies} devices hold copies, it is not worth splitting or does not divide" if copies > 1 else ""
-        return f"{said}{lanes} lanes per device, no communication{small}"
+        return f"{said}{lanes} lane{'s' if lanes > 1 else ''} per device, no communication{small}"
     if strategy == "vmap":
         return f"{said}the lanes fit no mesh axis, and it is not worth splitting otherwise or does not divide"
     parts = []

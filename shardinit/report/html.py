@@ -85,10 +85,11 @@ def _facts(plan: InitPlan) -> list[tuple[str, str, str]]:
     padded = plan.padded_axis_size
     lanes = f"padded to {padded:,}" if padded > plan.axis_size else f"numerics: {plan.numerics}"
     joined = f", {topology.fast_devices:,} joined by the fast network" if topology.fast else ""
+    idle = f", {plan.idle_devices:,} idle" if plan.idle_devices else ""
     facts = [
         ("States", f"{len(plan.states):,}", f"{arrays:,} array{'' if arrays == 1 else 's'}"),
         ("Lanes", f"{plan.axis_size:,}", lanes),
-        ("Devices", f"{topology.devices:,}", f"{topology.platform.upper()}{joined}"),
+        ("Devices", f"{topology.devices:,}", f"{topology.platform.upper()}{joined}{idle}"),
         ("Mesh", _mesh_text(plan.mesh_axes), f"remainder: {plan.remainder}"),
         ("Held per device", size_text(plan.bytes_per_device), f"{plan.bytes_per_device:,} bytes"),
     ]
@@ -123,6 +124,7 @@ def _data(plan: InitPlan, certificate: Any) -> dict[str, Any]:
         "peak": plan.peak_bytes,
         "budget": plan.memory_budget,
         "usable": plan.topology.usable_bytes,
+        "idle": plan.idle_devices,
         "axes": _axes(plan),
         "stateCount": len(plan.states),
         "steps": [[len(s.pieces), s.state, s.held, s.made, s.temporaries, s.peak, s.slices] for s in plan.steps],

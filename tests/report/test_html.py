@@ -32,6 +32,7 @@ def state(path, *shape, state_class="ShortTermState", out_axis=0):
 
 FEW = [state(["v"], 64, 4096), *(state(["layers", str(i), "w"], 30, 30) for i in range(5)), state(HOSTILE, 10)]
 PADDABLE = [state(["v"], 64, 4096), state(["w"], 16), state(["layers", "0", "w"], 8)]
+ODD = [state([name], 7, 7) for name in "uvw"]
 
 
 def plan_of(topology, axis_size, states=FEW, **options):
@@ -91,6 +92,7 @@ PLANS = {
     "gpu": lambda: plan_of("h100:4x8", 64, memory_budget="1GiB"),
     "pod": lambda: plan_of("v5p:8x16x16", 64),
     "padded": lambda: plan_of("cpu:8", 13, states=PADDABLE, remainder="pad"),
+    "idle devices": lambda: plan_of("cpu:8", 7, states=ODD),
     "one device": lambda: plan_of(Topology("cpu", 1, ()), 3),
 }
 
@@ -104,6 +106,12 @@ def test_nothing_is_loaded_from_elsewhere(name):
     assert not re.search(r"@import|url\((?!#)", page.text)
     policy = next(attrs["content"] for _, attrs in page.elements if attrs.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
+
+
+def test_the_plans_here_are_what_they_are_called():
+    assert PLANS["idle devices"]().idle_devices == 1
+    assert PLANS["padded"]().padded_axis_size == 16
+    assert PLANS["pod"]().topology.devices == 2048
 
 
 def test_head():
@@ -243,7 +251,8 @@ def test_page_in_a_browser(browser, name, width, scheme):
     planned = PLANS[name]()
     browser.open(plan_page(planned, certificate()), width, scheme)
     browser.check()
-    devices = planned.topology.devices
+    devices = planned.topology.devices - planned.idle_devices
+    assert browser.count(".idle") == planned.idle_devices
     assert browser.count(".cell") == devices if devices <= MOST_CELLS else 64 < browser.count(".cell") <= MOST_CELLS
     assert browser.run("[...document.querySelectorAll('.cell')].reduce((n, c) => n + +c.dataset.devices, 0)") == devices
     assert browser.count("#chart svg path.held") == 1
@@ -290,7 +299,7 @@ def test_a_device_tells_its_place_lanes_and_bytes(browser):
     browser.open(plan_page(PLANS["cpu"]()))
     browser.type("#device", "5")
     text = browser.text("#device-text")
-    assert text.startswith("Device 5 at lanes 2, model 1: lanes 6\u20138; holds ")
+    assert text.startswith("Device 5 at lanes=2, model=1: lanes 6\u20138; holds ")
     browser.type("#device", "8")
     assert browser.text("#device-text") == "There are devices 0 to 7."
 
@@ -298,7 +307,7 @@ def test_a_device_tells_its_place_lanes_and_bytes(browser):
 def test_a_device_of_a_square_that_stands_for_several(browser):
     browser.open(plan_page(PLANS["pod"]()))
     browser.type("#device", "2047")
-    assert browser.text("#device-text").startswith("Device 2047 at lanes 63, model 31: lane 63; holds ")
+    assert browser.text("#device-text").startswith("Device 2047 at lanes=63, model=31: lane 63; holds ")
     assert browser.run(
         "document.querySelector('.cell[aria-current]') === [...document.querySelectorAll('.cell')].at(-1)"
     )
@@ -310,7 +319,7 @@ def test_pointing_at_a_square_and_at_the_chart(browser):
     browser.open(plan_page(PLANS["cpu"]()))
     cells = browser.driver.find_elements("css selector", ".cell")
     ActionChains(browser.driver).move_to_element(cells[6]).perform()
-    assert browser.text("#device-text").startswith("Device 6 at lanes 3, model 0: lanes 9\u201311; holds ")
+    assert browser.text("#device-text").startswith("Device 6 at lanes=3, model=0: lanes 9\u201311; holds ")
     chart = browser.driver.find_element("css selector", "#chart")
     ActionChains(browser.driver).move_to_element_with_offset(chart, chart.size["width"] // 2 - 20, 0).perform()
     assert browser.text("#readout").startswith("Step 3 of 3. ")
@@ -330,7 +339,7 @@ def test_mesh_and_chart_by_keyboard(browser):
     assert browser.count('.cell[tabindex="0"]') == 1
     cell = browser.driver.find_element("css selector", ".cell")
     cell.send_keys(Keys.ARROW_RIGHT)
-    assert browser.text("#device-text").startswith("Device 1 at lanes 0, model 1: lanes 0\u20132; ")
+    assert browser.text("#device-text").startswith("Device 1 at lanes=0, model=1: lanes 0\u20132; ")
     chart = browser.driver.find_element("css selector", "#chart")
     chart.send_keys(Keys.END)
     assert browser.text("#readout").startswith(f"Step {len(planned.steps)} of {len(planned.steps)}. ")

@@ -95,8 +95,8 @@ def read_name(name: str) -> NamedShape:
     """
     head, colon, tail = name.strip().lower().partition(":")
     count, x, chip_name = head.partition("x")
-    slices = int(count) if x and count.isdigit() else 1
-    chip_name = chip_name if x and count.isdigit() else head
+    slices = int(count) if x and _is_number(count) else 1
+    chip_name = chip_name if x and _is_number(count) else head
     chip = CHIPS.get(chip_name)
     if chip is None:
         near = difflib.get_close_matches(chip_name, CHIPS, n=2, cutoff=0.5) or list(CHIPS)
@@ -105,11 +105,15 @@ def read_name(name: str) -> NamedShape:
             f"Use one of {', '.join(near)}, such as {_example(near[0])!r}."
         )
     parts = tail.split("x") if colon else ["1"]
-    if not all(p.isdigit() and int(p) for p in parts) or slices < 1 or (not colon and chip.platform == "tpu"):
+    if not all(_is_number(p) and int(p) for p in parts) or slices < 1 or (not colon and chip.platform == "tpu"):
         raise ArgumentError(f"topology {name!r} has no shape that can be read. Write it like {_example(chip_name)!r}.")
     shape = tuple(map(int, parts))
     _check_shape(name, chip_name, chip, slices, shape)
     return NamedShape(chip, slices, shape)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _check_shape(name: str, chip_name: str, chip: Chip, slices: int, shape: tuple[int, ...]) -> None:
@@ -132,12 +136,14 @@ def _check_shape(name: str, chip_name: str, chip: Chip, slices: int, shape: tupl
         return
     devices = math.prod(shape)
     by_distance = sorted(chip.shapes, key=lambda s: (abs(math.log(math.prod(s) / devices)), max(s)))
-    near = [f"{chip_name}:{'x'.join(map(str, s))}" for s in by_distance[:3]]
+    many = f"{slices}x" if slices > 1 else ""
+    near = [f"{many}{chip_name}:{'x'.join(map(str, s))}" for s in by_distance[:3]]
     largest = max(chip.shapes, key=math.prod)
     more = ""
     if devices > math.prod(largest):
-        need = -(-devices // math.prod(largest))
-        near = [f"{chip_name}:{'x'.join(map(str, largest))}", f"{need}x{chip_name}:{'x'.join(map(str, largest))}"]
+        need = -(-devices // math.prod(largest)) * slices
+        text = f"{chip_name}:{'x'.join(map(str, largest))}"
+        near = [f"{many}{text}", f"{need}x{text}"]
         more = f"; a slice has at most {math.prod(largest)} chips, more are several slices"
     raise ArgumentError(f"topology {name!r}: no slice has that shape{more}. The nearest are {', '.join(near)}.")
 

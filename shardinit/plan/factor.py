@@ -14,7 +14,7 @@ def meshes(
     """Yield meshes by effort: each list only if nothing of the lists before fits the budget.
 
     First `model` stays inside of a node or slice and splits large leaves only; then it splits every leaf
-    that divides; then it may cross the slow network. The last of a list may leave devices idle.
+    that divides; then it may cross the slow network. Some leave devices idle.
     """
     if topology.mesh_axes is not None or strategy in ("vmap", "shard_map", "pmap") or remainder in ("replicate", "pad"):
         fixed = _fixed(topology, axis_size, strategy, remainder, lanes_axis)

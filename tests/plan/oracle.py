@@ -68,7 +68,7 @@ def splits(spec: StateSpec, mesh: Mesh, axis_size: int, devices: int, *, large_o
     for at, leaf in enumerate(spec.leaves):
         shape = leaf.batched_shape(spec.out_axis, axis_size)
         axes: list[int | None] = [None]
-        if mesh.model > 1 and (not large_only or is_large(spec, at, devices, axis_size)):
+        if mesh.model > 1 and leaf.lane_bytes and (not large_only or is_large(spec, at, devices, axis_size)):
             axes += [a for a, n in enumerate(shape) if a != spec.out_axis and n > 0 and n % mesh.model == 0]
         options.append(axes)
     return list(itertools.product(*options))
@@ -202,14 +202,11 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
 
 def first_choice(every: Sequence[Fitting], budget: int) -> Fitting | None:
     """What is documented to be taken: the least effort, there the fewest bytes; devices idle last unless it halves."""
-    fitting = [f for f in every if f.peak <= budget]
-    if not fitting:
-        return None
-    effort = min(f.effort for f in fitting)
     fewest = min(f.bytes_per_device for f in every if f.effort == 0 and not f.mesh.idle)
     return min(
-        (f for f in fitting if f.effort == effort),
-        key=lambda f: (f.mesh.idle > 0 and 2 * f.bytes_per_device > fewest, f.bytes_per_device),
+        (f for f in every if f.peak <= budget),
+        key=lambda f: (f.mesh.idle > 0 and 2 * f.bytes_per_device > fewest, f.effort, f.bytes_per_device),
+        default=None,
     )
 
 

@@ -70,8 +70,8 @@ def _what_fits(search: Any, axis_size: int, best: "InitPlan") -> str:
     lanes = _few_enough_lanes(search, axis_size, best)
     if lanes is not None:
         ways.append(f"axis_size={lanes}")
-    if search.strategy != "auto" and search.topology.mesh_axes != ():
-        ways.append("strategy='auto', which can split single lanes,")
+    if search.strategy != "auto" and _fits(replace(search, strategy="auto"), axis_size):
+        ways.append("strategy='auto'")
     raised = (
         f"raise memory_budget to {best.peak_bytes} bytes" if ways else f"Raise memory_budget to {best.peak_bytes} bytes"
     )
@@ -101,12 +101,16 @@ def _enough_devices(search: Any, axis_size: int) -> int | None:
             and larger.devices > 8 * axis_size
         ):
             return None
-        try:
-            if replace(search, topology=larger).best(axis_size) is not None:
-                return larger.devices
-        except ValueError:
-            return None
+        if _fits(replace(search, topology=larger), axis_size):
+            return larger.devices
     return None
+
+
+def _fits(search: Any, axis_size: int) -> bool:
+    try:
+        return search.best(axis_size) is not None
+    except ValueError:  # the lanes don't divide as the strategy needs
+        return False
 
 
 def _few_enough_lanes(search: Any, axis_size: int, best: "InitPlan") -> int | None:
@@ -115,9 +119,5 @@ def _few_enough_lanes(search: Any, axis_size: int, best: "InitPlan") -> int | No
     low, high = 0, axis_size // step
     while high - low > 1:
         middle = (low + high) // 2
-        try:
-            fits = search.best(middle * step) is not None
-        except ValueError:
-            fits = False
-        low, high = (middle, high) if fits else (low, middle)
+        low, high = (middle, high) if _fits(search, middle * step) else (low, middle)
     return low * step or None

@@ -162,7 +162,7 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
             "Name one mesh axis per array axis, the lanes included, or fewer."
         )
     for axis, name in enumerate(axes):
-        if name in (None, OPEN):
+        if not isinstance(name, str):
             continue
         if name not in mesh.axes:
             raise PlanError(
@@ -175,7 +175,7 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
                 f"rule {rule.text} does not divide {spec}: axis {axis} of {described} has size={shape[axis]}, mesh "
                 f"axis {name!r}={mesh.axes[cast(str, name)]}. Split another axis, or use None for this one."
             )
-    return {axis: name for axis, name in enumerate(axes) if name != OPEN}
+    return {axis: name for axis, name in enumerate(axes) if name is not OPEN}
 
 
 def _leaf_plan(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice, names) -> LeafPlan:
@@ -220,7 +220,8 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
         for axis, name in enumerate(leaf.partition_spec):
             if name is not None and (name != mesh.lanes or axis != cast(int, spec.out_axis) % len(leaf.shape)):
                 parts.append(f"`{name}`={mesh.axes[name]} splits axis {axis} of {leaf.shape[axis]}")
-    lead = f"{mesh.shards} divide the lanes" if mesh.lanes and mesh.padded == mesh.axis_size else ""
+    by_lanes = any(leaf.partition_spec[cast(int, spec.out_axis) % len(leaf.shape)] == mesh.lanes for leaf in leaves)
+    lead = f"{mesh.shards} divide the lanes" if mesh.lanes and by_lanes else ""
     return said + ", ".join([*([lead] if lead else []), *dict.fromkeys(parts)] or ["as asked"])
 
 

@@ -198,9 +198,14 @@ class _Search:
         return None
 
     def levels(self, axis_size: int) -> Iterator[tuple[list[MeshChoice], list[int]]]:
-        """Yield meshes and bytes per device by effort; one that leaves devices idle comes last, unless it halves what a device holds."""
+        """Yield meshes and their bytes per device, by effort.
+
+        One that leaves devices idle comes last, unless it at least halves what a device holds.
+        """
         idling: list[tuple[MeshChoice, int]] = []
         for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
+            if not choices:
+                continue
             sizes = bytes_by_mesh(self.work.specs, choices) if len(choices) > 1 else [0]
             used = [math.prod(mesh.axes.values()) for mesh in choices]
             least = min(size for size, count in zip(sizes, used, strict=True) if count == max(used))

@@ -9,7 +9,7 @@ from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.plan.init_plan import Strategy
 from shardinit.plan.specs import StateSpec
 
-OPEN = "open"  # an axis that a rule leaves to the planner
+OPEN: Any = ...  # an axis that a rule leaves to the planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Placed:
 
     text: str
     strategy: str | None = None
-    axes: tuple[str | None, ...] | None = None
+    axes: tuple[Any, ...] | None = None
     replicate: bool = False
 
 
@@ -119,14 +119,14 @@ def _placed(placement: Any, text: str) -> Placed:
             f"rule {text}: placement is a {type(placement).__name__}. Use 'replicate', a strategy, or mesh axes per "
             "array axis, such as ('lanes', None, 'model')."
         )
-    axes = tuple(OPEN if a is ... else a for a in placement)
+    axes = tuple(placement)
     for axis in axes:
-        if axis is not None and not isinstance(axis, str):
+        if axis is not None and axis is not OPEN and not isinstance(axis, str):
             raise ArgumentTypeError(
                 f"rule {text}: {axis!r} is a {type(axis).__name__}. Name one mesh axis per array axis, or None, or ... "
                 "to leave it open."
             )
-    named = [a for a in axes if a not in (None, OPEN)]
+    named = [a for a in axes if isinstance(a, str)]
     if len(set(named)) < len(named):
         raise ArgumentError(f"rule {text} names a mesh axis twice. One mesh axis splits one array axis.")
     return Placed(text, axes=axes)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from shardinit.errors import ArgumentError, PlanError
 from shardinit.plan.placement import WORTH_SPLITTING_BYTES, MeshChoice
@@ -14,7 +15,8 @@ def meshes(
     """Yield meshes by effort: each list only if nothing of the lists before fits the budget.
 
     First `model` stays inside of a node or slice and splits large leaves only; then it splits every leaf
-    that divides; then it may cross the slow network. Some leave devices idle.
+    that divides; then it may cross the slow network; then it gets devices that the lanes could have: a single
+    lane in parts needs fewer temporaries. Some meshes leave devices idle.
     """
     if topology.mesh_axes is not None or strategy in ("vmap", "shard_map", "pmap") or remainder in ("replicate", "pad"):
         fixed = _fixed(topology, axis_size, strategy, remainder, lanes_axis)
@@ -22,34 +24,33 @@ def meshes(
         if fixed.model is not None:
             yield [_splitting_all(fixed)]
         return
-    inside = _factored(topology, axis_size, remainder, topology.fast_devices)
-    yield [*inside, *_idling(topology, axis_size)]
+    most = math.gcd(axis_size, topology.devices)
+    if remainder == "error" and axis_size % topology.devices:
+        raise does_not_divide("remainder='error'", axis_size, topology.devices, "remainder='factor'")
+    inside = _factored(topology, axis_size, strategy, most, topology.fast_devices)
+    yield [*inside, *_idling(topology, axis_size, strategy)]
     if any(m.axes.get("model", 1) > 1 for m in inside):
         yield [_splitting_all(m) for m in inside]
     if topology.fast_devices < topology.devices:
         tried = [m.axes for m in inside]
-        across = _factored(topology, axis_size, remainder, topology.devices)
+        across = _factored(topology, axis_size, strategy, most, topology.devices)
         yield [_splitting_all(m) for m in across if m.axes not in tried]
+    for fewer in reversed(divisors(most)[:-1]):
+        yield [_splitting_all(m) for m in _factored(topology, axis_size, strategy, fewer, topology.devices)]
 
 
 def _splitting_all(mesh: MeshChoice) -> MeshChoice:
     reason = f"{mesh.reason}; small states are split too, for the budget"
-    return MeshChoice(
-        mesh.axes, mesh.lanes, mesh.model, mesh.axis_size, mesh.padded, mesh.strategy, mesh.platform, 1, reason
-    )
+    return replace(mesh, worth_splitting=1, reason=reason)
 
 
-def _factored(topology: Topology, axis_size: int, remainder: str, fast: int) -> list[MeshChoice]:
-    """Give the lanes as many devices as divide them, and `model` every factor of the rest that fits ``fast``.
+def _factored(topology: Topology, axis_size: int, strategy: str, lanes: int, fast: int) -> list[MeshChoice]:
+    """Give the lanes their devices, and `model` every factor of the rest that fits ``fast``.
 
-    No other number of devices for the lanes can be better: a device fewer for them is one more for `model`,
-    and what `model` can split, more lanes split as well.
+    As many devices for the lanes as divide them leave the fewest bytes: one fewer for them is one more for
+    `model`, and whatever `model` can split, more lanes split as well.
     """
-    devices = topology.devices
-    lanes = math.gcd(axis_size, devices)
-    if remainder == "error" and axis_size % devices:
-        raise does_not_divide("remainder='error'", axis_size, devices, "remainder='factor'")
-    rest = devices // lanes
+    rest = topology.devices // lanes
     found = []
     for model in reversed(divisors(math.gcd(rest, fast))):
         copies = rest // model
@@ -61,16 +62,17 @@ def _factored(topology: Topology, axis_size: int, remainder: str, fast: int) -> 
                 "model" if rest > 1 else None,
                 axis_size,
                 axis_size,
-                "auto",
+                strategy,
                 topology.platform,
                 WORTH_SPLITTING_BYTES,
                 _why(topology, axis_size, lanes, copies, model),
+                made=True,
             )
         )
     return found
 
 
-def _idling(topology: Topology, axis_size: int) -> list[MeshChoice]:
+def _idling(topology: Topology, axis_size: int, strategy: str) -> list[MeshChoice]:
     """Spread lanes that do not divide over as many devices as they do divide, and leave the others idle.
 
     Not over several nodes or slices, where a process would be left without any device of the mesh, nor
@@ -92,10 +94,11 @@ def _idling(topology: Topology, axis_size: int) -> list[MeshChoice]:
             None,
             axis_size,
             axis_size,
-            "auto",
+            strategy,
             topology.platform,
             WORTH_SPLITTING_BYTES,
             reason,
+            made=True,
         )
     ]
 

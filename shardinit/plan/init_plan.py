@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from shardinit.errors import ArgumentError
+from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.plan.specs import StateSpec
 from shardinit.plan.topology import Topology
 
@@ -196,6 +196,8 @@ class InitPlan:
         >>> InitPlan.from_json(p.to_json()) == p
         True
         """
+        if not isinstance(text, (str, bytes)):
+            raise ArgumentTypeError(f"this is a {type(text).__name__}, no plan. Pass the text that to_json wrote.")
         try:
             data = json.loads(text)
         except ValueError as error:

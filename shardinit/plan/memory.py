@@ -1,5 +1,6 @@
 """Memory over the time of an initialization: what one device holds, piece by piece, and the peak."""
 
+import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,15 +42,15 @@ class Load:
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
     """Describe one piece per state, where no program tells them."""
     lane, shared = DRAW_WORDS[platform if platform in DRAW_WORDS else "gpu"]
-    known: dict[tuple[LeafSpec, ...], PieceMemory] = {}
+    known: dict[tuple[tuple[LeafSpec, ...], bool], PieceMemory] = {}
     pieces, first = [], 0
     for state in states:
-        leaves = state.spec.leaves
-        if leaves not in known:
-            words = max((leaf.lane_bytes for leaf in leaves), default=0)
-            moment = (Bytes(words * lane, words * shared),)
-            known[leaves] = PieceMemory(cpu=moment, gpu=moment, tpu=moment)
-        pieces.append(PieceSpec(-1, tuple(range(first, first + len(leaves))), memory=known[leaves]))
+        leaves, batched = state.spec.leaves, state.spec.out_axis is not None
+        if (leaves, batched) not in known:
+            size = max((leaf.lane_bytes for leaf in leaves if batched or not leaf.on_host), default=0)
+            moment = (Bytes(size * lane, size * shared) if batched else Bytes(0, size * (lane + shared)),)
+            known[leaves, batched] = PieceMemory(cpu=moment, gpu=moment, tpu=moment)
+        pieces.append(PieceSpec(-1, tuple(range(first, first + len(leaves))), memory=known[leaves, batched]))
         first += len(leaves)
     return tuple(pieces)
 
@@ -88,6 +89,7 @@ def _cost(piece: PieceSpec, own, mesh: MeshChoice) -> tuple[int, tuple[int, ...]
     handed = tuple(_handed_on_bytes(spec, mesh) for _, spec in piece.makes)
     split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (not strategies and mesh.lanes is not None)
     lanes = 1 if piece.local else mesh.padded // (mesh.shards if split else 1)
+    slices = _divisors(lanes) if piece.sliceable else [1]
     parts, whole = 1, 0
     if "gspmd" in strategies:
         shards = [_parts(leaf, mesh) // mesh.shards or 1 for leaf, _, _ in own]
@@ -100,7 +102,6 @@ def _cost(piece: PieceSpec, own, mesh: MeshChoice) -> tuple[int, tuple[int, ...]
             lanes, parts = mesh.padded, min(_parts(leaf, mesh) for leaf, _, _ in own)
         if mesh.padded != mesh.axis_size:  # computed over the lanes, then cut and exchanged
             whole, parts = 2 * kept * mesh.padded // mesh.axis_size, 1
-    slices = [s for s in _divisors(lanes) if s == 1 or (piece.sliceable and "gspmd" not in strategies)]
     own_bytes = kept + sum(handed)
     temporaries = tuple(
         piece.memory.peak(mesh.platform, lanes // s) // parts + whole + (own_bytes // s if s > 1 else 0) for s in slices
@@ -109,6 +110,8 @@ def _cost(piece: PieceSpec, own, mesh: MeshChoice) -> tuple[int, tuple[int, ...]
 
 
 def _laid_out(leaf: Any, spec: LeafSpec, mesh: MeshChoice) -> int:
+    if not leaf.bytes_per_device:  # it is empty, or stays on the host
+        return 0
     shard = [n // mesh.axes[name] if name else n for n, name in zip(leaf.shape, leaf.partition_spec, strict=True)]
     return laid_out_bytes(shard, spec.itemsize, mesh.platform)
 
@@ -141,8 +144,9 @@ def schedule(
 ) -> tuple[Step, ...]:
     """Order the pieces so that the peak is low, and slice those that would break the budget.
 
-    Pieces that wait for each other keep their order. Of the others those with the largest temporaries go
-    first, while little else is held: no order has a lower peak.
+    Those with the largest temporaries go first, while little else is held: of pieces that stand alone, no
+    order has a lower peak. Pieces that wait for each other keep their order, each as early as the largest
+    temporaries that follow it.
     """
     first = _first_step(keys, mesh)
     steps = (*first, *_run(_ordered(loads, sliced=False), keys, names, mesh, None))
@@ -167,7 +171,14 @@ def _ordered(loads: Sequence[Load], *, sliced: bool) -> list[Load]:
         first.setdefault(load.kind, load.number)
     least = min if sliced else operator.itemgetter(0)  # of all slicings, or without any
     alone.sort(key=lambda load: (-least(load.temporaries), -load.kept, first[load.kind]))
-    return linked + alone
+    worst_to_come = list(itertools.accumulate((least(load.temporaries) for load in reversed(linked)), max))[::-1]
+    ordered, at = [], 0
+    for load in alone:
+        while at < len(linked) and worst_to_come[at] >= least(load.temporaries):
+            ordered.append(linked[at])
+            at += 1
+        ordered.append(load)
+    return ordered + linked[at:]
 
 
 def _run(

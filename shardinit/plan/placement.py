@@ -37,6 +37,8 @@ class MeshChoice:
         Least bytes per device of a leaf that is split over ``model``.
     reason
         Why this mesh.
+    made
+        Whether the planner made it; else it is the caller's.
     """
 
     axes: dict[str, int]
@@ -48,6 +50,7 @@ class MeshChoice:
     platform: str
     worth_splitting: int
     reason: str
+    made: bool = False
 
     @property
     def shards(self) -> int:
@@ -169,6 +172,11 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
                 f"rule {rule.text} names the mesh axis {name!r} for {spec}, but the mesh has "
                 f"{', '.join(f'{n}={s}' for n, s in mesh.axes.items())}. Name one of these, or pass a mesh with "
                 "that axis."
+            )
+        if mesh.made and mesh.axes[name] == 1 and (spec.out_axis is None or axis != spec.out_axis % len(shape)):
+            raise PlanError(
+                f"rule {rule.text} splits nothing of {spec}: mesh axis {name!r}=1 where axis {axis} of {described} has "
+                f"size={shape[axis]}. Split another axis, or use None for this one."
             )
         if shape[axis] % mesh.axes[cast(str, name)]:
             raise PlanError(

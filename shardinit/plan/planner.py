@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
@@ -20,6 +21,7 @@ from shardinit.plan.text import size_text
 from shardinit.plan.topology import Topology
 
 MOST_REJECTED = 12
+BROKEN = sys.maxsize  # bytes of a mesh on which a rule cannot be followed
 
 
 def plan(
@@ -186,10 +188,7 @@ class _Search:
                     rejected.append(Rejected(choices[i].mesh_axes, None, None, str(error)))
                     continue
                 if self.budget is None or found.peak_bytes <= self.budget:
-                    others = [
-                        Rejected(choices[j].mesh_axes, sizes[j], None, f"leaves {size_text(sizes[j])} on a device")
-                        for j in order[place + 1 :]
-                    ]
+                    others = [self.left(choices[j], sizes[j]) for j in order[place + 1 :]]
                     return replace(found, rejected=tuple([*rejected, *others][:MOST_REJECTED]))
                 why = f"its peak of {size_text(found.peak_bytes)} does not fit memory_budget={size_text(self.budget)}"
                 rejected.append(Rejected(choices[i].mesh_axes, found.bytes_per_device, found.peak_bytes, why))
@@ -206,7 +205,7 @@ class _Search:
         for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
             if not choices:
                 continue
-            sizes = bytes_by_mesh(self.work.specs, choices) if len(choices) > 1 else [0]
+            sizes = self.sizes(choices)
             used = [math.prod(mesh.axes.values()) for mesh in choices]
             least = min(size for size, count in zip(sizes, used, strict=True) if count == max(used))
             late = [count < max(used) and 2 * size > least for size, count in zip(sizes, used, strict=True)]
@@ -216,6 +215,31 @@ class _Search:
             yield [mesh for mesh, _ in now], [size for _, size in now]
         if idling:
             yield [mesh for mesh, _ in idling], [size for _, size in idling]
+
+    def sizes(self, choices: list[MeshChoice]) -> list[int]:
+        """Bytes on one device, per mesh; without rules counted for all meshes at once."""
+        if len(choices) == 1:
+            return [0]
+        if not any(self.work.rules):
+            return bytes_by_mesh(self.work.specs, choices)
+        return [self._bytes(mesh) for mesh in choices]
+
+    def left(self, mesh: MeshChoice, size: int) -> Rejected:
+        """Describe a mesh that was not tried."""
+        if size < BROKEN:
+            return Rejected(mesh.mesh_axes, size, None, f"leaves {size_text(size)} on a device")
+        try:
+            place_all(self.work.specs, self.work.rules, mesh)
+        except PlanError as error:
+            return Rejected(mesh.mesh_axes, None, None, str(error))
+        raise AssertionError(mesh)
+
+    def _bytes(self, mesh: MeshChoice) -> int:
+        try:
+            states = place_all(self.work.specs, self.work.rules, mesh)
+        except PlanError:  # said when this mesh is tried, after all others
+            return BROKEN
+        return sum(s.bytes_per_device for s in states if s.spec.kind != "attribute")
 
     def all(self, axis_size: int) -> list[InitPlan]:
         """Every plan, fitting or not."""

@@ -84,21 +84,16 @@ def kept(spec: StateSpec, split: Split, mesh: Mesh, axis_size: int) -> int:
 
 
 def cost(spec: StateSpec, split: Split, mesh: Mesh, axis_size: int, platform: str) -> Cost:
-    """What a state costs: one normal draw as wide as its widest leaf.
-
-    What is split by lanes alone can run in slices of the lanes, each cut out of the whole afterwards.
-    """
+    """What a state costs: one normal draw as wide as its widest leaf, in slices of the lanes if need be."""
     per_lane, once = DRAW_WORDS[platform]
     widest = max((leaf.lane_bytes for leaf in spec.leaves), default=0)
     own = kept(spec, split, mesh, axis_size)
     lanes = axis_size // mesh.lanes
-    if any(axis is not None for axis in split):
-        parts = 1 if None in split else mesh.model
-        return Cost(own, ((widest * per_lane * lanes + widest * once) // parts,))
+    parts = 1 if None in split else mesh.model
     slices = divisors(lanes)
     return Cost(
         own,
-        tuple(widest * per_lane * (lanes // s) + widest * once + (own // s if s > 1 else 0) for s in slices),
+        tuple((widest * per_lane * (lanes // s) + widest * once) // parts + (own // s if s > 1 else 0) for s in slices),
     )
 
 
@@ -186,6 +181,11 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
     whole.
     """
     most_lanes = math.gcd(axis_size, topology.devices)
+    levels = efforts(topology, axis_size)
+    if not everything:
+        levels = [([m for m in meshes if m.idle or m.lanes == most_lanes], large) for meshes, large in levels]
+        for fewer in reversed(divisors(most_lanes)[:-1]):
+            levels.append(([m for m in factorizations(topology.devices, axis_size) if m.lanes == fewer], False))
     return [
         Fitting(
             effort,
@@ -193,9 +193,8 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
             sum(c.kept for c in costs),
             least_peak(costs, topology.platform, sliced=True),
         )
-        for effort, (meshes, large_only) in enumerate(efforts(topology, axis_size))
+        for effort, (meshes, large_only) in enumerate(levels)
         for mesh in meshes
-        if everything or mesh.idle or mesh.lanes == most_lanes
         for costs in placements(specs, topology, axis_size, mesh, large_only=large_only, whole=everything)
     ]
 

@@ -449,7 +449,7 @@ def test_a_refusal_names_states_and_numbers():
     for part in (
         "cannot place ('large',) (ParamState, float32[64,4096])",
         "axis_size=12 over 8 devices",
-        "lanes=4 x model=2",
+        "mesh lanes=",
         "memory_budget=1.0 MiB",
         "large float32[64,4096] takes 1.5 MiB; middle float32[4096] takes",
         "The peak is at large",
@@ -516,7 +516,7 @@ def test_more_devices_fewer_lanes_and_a_larger_budget_are_suggested_where_they_h
 
 
 def test_the_devices_that_a_refusal_suggests_can_be_named():
-    specs = [state("w", 1 << 33)]
+    specs = [state("w", 1 << 34)]
     with pytest.raises(MemoryBudgetError, match=r"Use \d+ devices") as caught:
         plan(specs, "h100:8", axis_size=8)
     count = int(re.search(r"Use (\d+) devices", str(caught.value))[1])
@@ -534,7 +534,7 @@ def test_another_strategy_is_suggested_only_where_it_helps(strategy, budget):
 
 def test_another_strategy_is_suggested_without_a_stray_comma():
     specs = [state("w", 64, MIB)]
-    error = refusal(specs, CPU, {"axis_size": 12, "memory_budget": "400MiB", "strategy": "vmap"})
+    error = refusal(specs, CPU, {"axis_size": 12, "memory_budget": "1000MiB", "strategy": "vmap"})
     assert "strategy='auto'" in str(error)
     assert ",," not in str(error)
 
@@ -549,10 +549,11 @@ def test_other_meshes_are_listed_with_what_they_cost():
 def test_meshes_that_did_not_fit_are_listed_with_their_peak():
     specs = [state("w", 16, 4096 * 16)]
     free = plan(specs, CPU, axis_size=100)
-    tight = plan(specs, CPU, axis_size=100, memory_budget=free.peak_bytes - 1)
+    tight = plan(specs, CPU, axis_size=100, memory_budget="55MiB")
     assert dict(tight.mesh_axes) != dict(free.mesh_axes)
     first = tight.rejected[0]
-    assert (first.mesh_axes, first.peak_bytes) == (free.mesh_axes, free.peak_bytes)
+    assert first.mesh_axes == free.mesh_axes
+    assert 55 << 20 < first.peak_bytes < free.peak_bytes
     assert "does not fit memory_budget=" in first.reason
 
 

@@ -3,6 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 
+# Below this, scratch of no importance decides the ratio.
+WORTH_TELLING = 1 << 20
+
 # How far above the compiler's figure a prediction of the peak may be.
 MOST_ABOVE = 1.15
 
@@ -119,7 +122,7 @@ class Certificate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know, in sentences."""
-        if not self.peak_bytes or self.prediction_holds:
+        if self.peak_bytes < WORTH_TELLING or self.prediction_holds:
             return ()
         ratio = self.predicted_peak_bytes / self.peak_bytes
         return (

@@ -26,6 +26,7 @@ from shardinit.plan.init_plan import InitPlan
 from shardinit.plan.memory import PIECE_BYTES
 
 CHILD = Path(__file__).with_name("child.py")
+STARTING_SECONDS = 60.0
 
 
 def certify(
@@ -78,6 +79,8 @@ def certify(
             "this plan has no program to compile: it was made of specs alone, or read from JSON. "
             "Plan with what discover returns."
         )
+    if timeout <= 0 or (workers is not None and workers < 1):
+        raise ArgumentError(f"timeout={timeout} s and workers={workers} must be more than 0.")
     target = target_of(plan.topology, card)
     with tempfile.TemporaryDirectory(prefix="shardinit-certify-") as folder:
         programs = _export_all(plan, target, Path(folder))
@@ -140,13 +143,17 @@ def _export(number, strategy, pieces, outputs, layout, made, target: Target, fol
 
 @dataclass(slots=True, eq=False)
 class _Child:
-    """A child process and what it still has to compile; ``since`` is when the current one began."""
+    """A child process and what it still has to compile; ``since`` is when the current one began.
+
+    Before it is ready, the time is that of starting Python and JAX.
+    """
 
     process: subprocess.Popen
     waiting: list[_Exported]
     results: Path
     since: float
     log: Path
+    is_ready: bool = False
 
 
 def _compile_all(
@@ -154,15 +161,18 @@ def _compile_all(
 ) -> dict[int, dict[str, Any]]:
     done: dict[int, dict[str, Any]] = {p.number: {"error": p.error} for p in programs if p.error}
     left = [p for p in programs if not p.error]
-    shares = [share for i in range(workers) if (share := left[i::workers])]
-    children = [_start(share, plan, target, folder) for share in shares]
+    children: list[_Child] = []
     try:
+        for share in (left[i::workers] for i in range(workers)):
+            if share:
+                children.append(_start(share, plan, target, folder))
         while children:
             time.sleep(0.05)
             for child in list(children):
                 _collect(child, done)
                 gone = child.process.poll() is not None
-                if not gone and (not child.waiting or time.monotonic() - child.since < timeout):
+                limit = timeout if child.is_ready else timeout + STARTING_SECONDS
+                if not gone and (not child.waiting or time.monotonic() - child.since < limit):
                     continue
                 if not gone:
                     child.process.kill()
@@ -214,7 +224,9 @@ def _collect(child: _Child, done: dict[int, dict[str, Any]]) -> None:
             found = json.loads(line)
         except ValueError:  # half a line: the rest comes
             continue
-        if found["number"] not in done:
+        if found["number"] is None:
+            child.since, child.is_ready = (child.since, True) if child.is_ready else (time.monotonic(), True)
+        elif found["number"] not in done:
             done[found["number"]] = found
             child.waiting = [p for p in child.waiting if p.number != found["number"]]
             child.since = time.monotonic()

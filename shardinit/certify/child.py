@@ -22,6 +22,8 @@ def main(job_file: str) -> None:
         job = json.load(file)
     devices = _devices(job)
     with open(job["results"], "a") as results:
+        results.write(json.dumps({"number": None}) + "\n")  # ready: the time of the first piece begins
+        results.flush()
         for piece in job["pieces"]:
             started = time.perf_counter()
             try:

@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from shardinit.errors import ArgumentError, CertificateError
 from shardinit.plan.chips import read_name
 from shardinit.plan.topology import Topology
@@ -61,7 +63,8 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
     ArgumentError
         If the topology does not say what its devices are, or there is no such card file.
     """
-    quiet = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    wide = str(int(jax.config.jax_enable_x64))
+    quiet = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_ENABLE_X64": wide}
     if card is not None and topology.platform != "gpu":
         raise ArgumentError(
             f"card={str(card)!r} describes a GPU, the topology is {topology.name or topology.platform}."

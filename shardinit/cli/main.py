@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from shardinit.cli import options as o
-from shardinit.errors import CertificateError, ShardInitError
+from shardinit.errors import ArgumentError, ArgumentTypeError, CertificateError, ShardInitError
 
 USAGE, REFUSED, FAILED = 2, 3, 4
 
@@ -92,6 +92,8 @@ def plan(
     if target is None or axis_size is None:
         missing = "TARGET" if target is None else "--axis-size"
         _fail(USAGE, f"{missing} is missing. Write: shardinit plan TARGET --axis-size N, or --diff A.json B.json")
+    if card is not None and not certify:
+        _fail(USAGE, f"--card {card} is for --certify. Add --certify, or leave it out")
     if topology is not None and devices is not None:
         _fail(USAGE, f"--topology {topology} and --devices {devices} exclude each other: emulated devices are cpu:N")
     asked = _Asked(
@@ -176,6 +178,8 @@ class _Asked:
                 remainder=self.remainder.value,
                 numerics=self.numerics.value,
             )
+        except (ArgumentError, ArgumentTypeError) as error:
+            _fail(USAGE, str(error))
         except ShardInitError as error:
             _fail(REFUSED, str(error))
 

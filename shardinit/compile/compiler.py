@@ -25,7 +25,7 @@ from shardinit.lane.key_rows import KeyTable
 from shardinit.lane.primitives import accumulates
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
-from shardinit.plan.init_plan import InitPlan
+from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 
 CACHED_EXECUTABLES = 1024
 
@@ -179,7 +179,7 @@ def prepare(
     computed = plan.padded_axis_size or plan.axis_size
     exact = plan.numerics == "exact"
     layout = Layout(mesh, plan.lanes_axis, computed, plan.axis_size, program.axis_name, exact)
-    whole_lanes = all(s.strategy != "gspmd" for s in plan.states)
+    whole_lanes = has_whole_lanes(plan.states, plan.lanes_axis)
     work = program.work(on_mesh=bool(plan.mesh_axes), whole_lanes=whole_lanes)
     placements = _placements(program, plan, work)
     if not any(p.strategy in ("shard_map", "gspmd") for p in placements.values()):
@@ -243,7 +243,7 @@ def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Eq
         if accumulates(equation) or any(a in sums for a in equation.inputs):
             sums.update(equation.outputs)
     names = [o.spec.name for o in program.outputs if any(a in sums for a in o.atoms)]
-    if not names or plan.lane_shards == 1:
+    if not names or (plan.lane_shards == 1 and all(step.slices == 1 for step in plan.steps)):
         return ()
     return (f"sums whose last bit the backend itself lets depend on the number of lanes at once: {listed(names)}",)
 

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, lane_keys
 from shardinit.compile.programs import Placement, UniqueProgram
+from shardinit.errors import PlanError
 from shardinit.lane.equations import bind, is_key
 from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, MOVES, UNSPLITTABLE, contains, pure_params
@@ -165,12 +166,18 @@ def strategy_of(program: UniqueProgram, layout: Layout) -> str:
     """The strategy that the program runs under, which may be another than the plan's for single pieces."""
     strategy = program.strategy
     if strategy in ("shard_map", "gspmd") and uses(program, COLLECTIVES):
-        return "shard_map" if layout.shards == layout.axis_size else "gspmd"
-    if strategy == "gspmd" and layout.kept != layout.axis_size:
-        return "padded"
+        if layout.kept != layout.axis_size:
+            raise PlanError(
+                f"init uses collectives over the lanes, which would count the {layout.axis_size - layout.kept} lanes "
+                "that remainder='pad' adds. Use remainder='factor'."
+            )
+        alone = layout.shards == layout.axis_size and layout.axis_name == layout.lanes_axis
+        return "shard_map" if alone else "gspmd"
     if strategy not in ("shard_map", "gspmd"):
         return strategy
     by_lanes = all(_splits_lanes(p, layout) for p in program.placements)
+    if layout.kept != layout.axis_size and not by_lanes:
+        return "padded"
     return "shard_map" if by_lanes and (strategy == "shard_map" or uses(program, UNSPLITTABLE)) else "gspmd"
 
 
@@ -368,7 +375,8 @@ def _sliced(program: UniqueProgram, mapped, layout: Layout, parts: int, lanes: i
         empty = []
         for made, placement in zip(shapes, program.placements, strict=True):
             shape, spec = whole(made.shape, placement)
-            empty.append(placed(jnp.zeros(shape, made.dtype), spec))
+            zero_like = jnp.asarray(made.dtype.type(0).item()) if made.weak_type else jnp.zeros((), made.dtype)
+            empty.append(placed(lax.broadcast(zero_like, shape), spec))
         filled = lax.fori_loop(0, program.slices, step, empty)
         return [
             o if p.out_axis is None else o.reshape(*o.shape[: p.out_axis], lanes, *o.shape[p.out_axis + 2 :])

@@ -4,8 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shardinit.errors import ArgumentError, ArgumentTypeError, MemoryBudgetError
-from shardinit.plan.factor import names_of
-from shardinit.plan.text import size_text
+from shardinit.plan.text import mesh_text, size_text
 from shardinit.plan.topology import Topology
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def does_not_fit(search: Any, axis_size: int) -> MemoryBudgetError:
     worst = max(best.steps, key=lambda s: s.peak)
     return MemoryBudgetError(
         f"cannot place {first.spec} within the budget: needs {size_text(best.peak_bytes)} per device "
-        f"(axis_size={axis_size} over {search.topology.devices} devices, mesh {names_of(best.mesh_axes)}), "
+        f"(axis_size={axis_size} over {search.topology.devices} devices, mesh {mesh_text(best.mesh_axes)}), "
         f"memory_budget={size_text(budget)}. The largest per device: {costs}{more}. The peak is at {worst.state}: "
         f"{size_text(worst.peak - worst.temporaries)} held and {size_text(worst.temporaries)} of temporaries. "
         f"{_what_fits(search, axis_size, best)}"
@@ -94,7 +93,8 @@ def _enough_devices(search: Any, axis_size: int) -> int | None:
     if topology.mesh_axes is not None:
         return None
     for doubling in range(1, MOST_DOUBLINGS + 1):
-        larger = replace(topology, devices=topology.devices << doubling, name=None)
+        nodes = topology.fast_devices if topology.platform == "gpu" else topology.fast
+        larger = replace(topology, devices=topology.devices << doubling, fast=nodes, name=None)
         if (
             (axis_size % larger.devices or search.strategy != "auto")
             and doubling > 1
@@ -114,10 +114,12 @@ def _fits(search: Any, axis_size: int) -> bool:
 
 
 def _few_enough_lanes(search: Any, axis_size: int, best: "InitPlan") -> int | None:
-    """Find the largest smaller number of lanes that fits, in steps of what the mesh divides."""
-    step = best.lane_shards if best.lane_shards > 1 else 1
-    low, high = 0, axis_size // step
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _fits(search, middle * step) else (low, middle)
-    return low * step or None
+    """Find the largest smaller number of lanes that fits, in steps of what the mesh or all devices divide."""
+    found = 0
+    for step in {best.lane_shards, search.topology.devices}:
+        low, high = 0, -(-axis_size // step)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if _fits(search, middle * step) else (low, middle)
+        found = max(found, low * step)
+    return found or None

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from rich import box
 from rich.table import Table
 
-from shardinit.plan.factor import names_of
 from shardinit.plan.init_plan import InitPlan, StatePlan
-from shardinit.plan.text import MOST_ROWS, rendered, size_text, spec_text
+from shardinit.plan.text import MOST_ROWS, family_name, mesh_text, rendered, size_text, spec_text
 
 
 def diff_text(before: InitPlan, after: InitPlan) -> str:
@@ -48,7 +47,7 @@ def _whole(before: InitPlan, after: InitPlan) -> Iterable[tuple[str, str, str]]:
     for name, read in (
         ("axis_size", lambda p: str(p.axis_size)),
         ("topology", topology),
-        ("mesh", lambda p: names_of(p.mesh_axes)),
+        ("mesh", lambda p: mesh_text(p.mesh_axes)),
         ("numerics", lambda p: p.numerics),
         ("remainder", lambda p: p.remainder),
         ("memory_budget", budget),
@@ -64,11 +63,7 @@ def _moved(before: InitPlan, after: InitPlan) -> Iterable[tuple[str, str, str]]:
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if a is None or b is None or _place(a) != _place(b):
-            yield _family(key[0]), _place(a) if a else "-", _place(b) if b else "-"
-
-
-def _family(path: tuple[str, ...]) -> str:
-    return ".".join("*" if part.isdigit() else part for part in path) or "(not held by the module)"
+            yield family_name(key[0]), _place(a) if a else "-", _place(b) if b else "-"
 
 
 def _by_place(plan: InitPlan) -> dict[tuple[tuple[str, ...], int], StatePlan]:

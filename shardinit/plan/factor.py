@@ -1,7 +1,7 @@
 """Factoring the devices into a mesh of `lanes` x `model`, or taking the caller's."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from shardinit.errors import ArgumentError, PlanError
@@ -136,7 +136,7 @@ def _fixed(topology: Topology, axis_size: int, strategy: str, remainder: str, wa
         raise ArgumentError(f"the mesh has no axis {wanted!r}, only {', '.join(map(repr, axes)) or 'none'}.")
     if strategy == "vmap":
         return choice(axes, None, None, f"as asked: every one of {topology.devices} devices computes all lanes")
-    candidates = [wanted] if wanted else ["lanes"] if "lanes" in axes else list(axes)
+    candidates = [wanted] if wanted else ["lanes"] if "lanes" in axes else sorted(axes, key=lambda a: axes[a] == 1)
     lanes = next((a for a in candidates if axis_size % axes[a] == 0), None)
     first = candidates[0]
     size = axes[first]
@@ -150,7 +150,8 @@ def _fixed(topology: Topology, axis_size: int, strategy: str, remainder: str, wa
     if lanes is None and remainder == "replicate":
         text = f"{axis_size} lanes do not divide by {size}: every one of {topology.devices} devices holds all of them"
         return choice(axes, None, None, text)
-    rest = [a for a, size in axes.items() if a != lanes and a not in candidates[:1] and size > 1]
+    own = {lanes, *(candidates if len(candidates) == 1 else ())}  # an axis that is for lanes splits nothing else
+    rest = [a for a, size in axes.items() if a not in own and size > 1]
     model = None if strategy in ("shard_map", "pmap") else "model" if "model" in rest else rest[0] if rest else None
     if topology.mesh_axes is None:
         return choice(axes, lanes, model, f"{axis_size} lanes on {size} devices: {axis_size // size} each")
@@ -178,8 +179,3 @@ def divisors(number: int) -> list[int]:
     """Every divisor, ascending."""
     small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
     return sorted({*small, *(number // d for d in small)})
-
-
-def names_of(axes: Sequence[tuple[str, int]]) -> str:
-    """Write mesh axes as text: lanes=4 x model=2."""
-    return " x ".join(f"{name}={size}" for name, size in axes) or "one device"

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -226,6 +227,17 @@ class InitPlan:
         from shardinit.plan.text import plan_text
 
         return plan_text(self)
+
+
+def has_whole_lanes(states: Iterable[StatePlan], lanes_axis: str | None) -> bool:
+    """Whether no single lane is split over devices."""
+    return not any(
+        name is not None
+        and (name != lanes_axis or state.spec.out_axis is None or at != state.spec.out_axis % len(leaf.shape))
+        for state in states
+        for leaf in state.leaves
+        for at, name in enumerate(leaf.partition_spec)
+    )
 
 
 @functools.cache

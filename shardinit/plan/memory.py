@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shardinit.plan.factor import divisors
 from shardinit.plan.init_plan import StatePlan, Step
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.placement import MeshChoice
@@ -61,6 +62,7 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
         (leaf, state, spec) for state in states for leaf, spec in zip(state.leaves, state.spec.leaves, strict=True)
     ]
     known: dict[Any, tuple[Any, ...]] = {}
+    any_split = any(s.strategy != "vmap" for s in states)
     read = {number for piece in pieces for number in piece.reads}
     loads = []
     for number, piece in enumerate(pieces):
@@ -75,7 +77,7 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
         if piece.structure < 0:
             kind = (*kind, piece.memory)
         if kind not in known:
-            known[kind] = _cost(piece, own, mesh)
+            known[kind] = _cost(piece, own, mesh, any_split)
         kept, handed, slices, temporaries = known[kind]
         numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
         linked = bool(piece.reads) or any(n in read for n, _ in numbers)
@@ -83,13 +85,17 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
     return loads
 
 
-def _cost(piece: PieceSpec, own, mesh: MeshChoice) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _cost(
+    piece: PieceSpec, own, mesh: MeshChoice, any_split: bool
+) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     strategies = {state.strategy for _, state, _ in own}
     kept = sum(_laid_out(leaf, spec, mesh) for leaf, _, spec in own)
-    handed = tuple(_handed_on_bytes(spec, mesh) for _, spec in piece.makes)
-    split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (not strategies and mesh.lanes is not None)
-    lanes = 1 if piece.local else mesh.padded // (mesh.shards if split else 1)
-    slices = _divisors(lanes) if piece.sliceable else [1]
+    handed = tuple(_handed_on_bytes(spec, mesh, any_split) for _, spec in piece.makes)
+    split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (
+        not strategies and any_split and mesh.lanes is not None
+    )
+    lanes = 1 if piece.local else mesh.padded // mesh.shards if split else mesh.axis_size
+    slices = divisors(lanes) if piece.sliceable else [1]
     parts, whole = 1, 0
     if "gspmd" in strategies:
         shards = [_parts(leaf, mesh) // mesh.shards or 1 for leaf, _, _ in own]
@@ -123,20 +129,23 @@ def _parts(leaf: Any, mesh: MeshChoice) -> int:
     return parts
 
 
-def _handed_on_bytes(spec: LeafSpec, mesh: MeshChoice) -> int:
-    shape = (mesh.padded // mesh.shards, *spec.shape) if spec.by_lane else spec.shape
+def _handed_on_bytes(spec: LeafSpec, mesh: MeshChoice, any_split: bool) -> int:
+    lanes = mesh.padded // mesh.shards if any_split else mesh.axis_size
+    shape = (lanes, *spec.shape) if spec.by_lane else spec.shape
     return laid_out_bytes(shape, spec.itemsize, mesh.platform)
 
 
-def _divisors(number: int) -> list[int]:
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
+def key_bytes(tables: Sequence[tuple[int, int]], states: Sequence[StatePlan], mesh: MeshChoice) -> int:
+    """Bytes of the key tables (rows and words of a key), which live until everything is made.
 
-
-def key_bytes(tables: Sequence[tuple[int, int]], mesh: MeshChoice) -> int:
-    """Bytes of the key tables (rows and words of a key), which live until everything is made."""
-    lanes = mesh.padded // mesh.shards
-    return sum(laid_out_bytes((rows, lanes, words), 4, mesh.platform) for rows, words in tables)
+    Pieces whose lanes are split and pieces whose lanes are not have tables of their own.
+    """
+    batched = {s.strategy for s in states if s.spec.out_axis is not None}
+    lanes = ([mesh.padded // mesh.shards] if batched - {"vmap"} else []) + (
+        [mesh.axis_size] if "vmap" in batched else []
+    )
+    shapes = [(rows, n, words) for rows, words in tables for n in lanes or [mesh.axis_size]]
+    return sum(laid_out_bytes(shape, 4, mesh.platform) for shape in shapes)
 
 
 def schedule(

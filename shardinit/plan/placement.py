@@ -81,6 +81,13 @@ def place(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> tuple[Strat
     if spec.kind == "attribute" and spec.out_axis is None:
         return "vmap", whole, "outside of any State and the same for all lanes: as an eager init leaves it"
     if not mesh.axes:
+        if rule is not None and (
+            rule.strategy in ("shard_map", "pmap", "gspmd") or any(map(_is_name, rule.axes or ()))
+        ):
+            raise PlanError(
+                f"rule {rule.text} cannot split {spec}: there is no mesh, just the default device. "
+                "Pass a mesh, or take the rule out."
+            )
         return "vmap", whole, "one device"
     if rule is not None and rule.replicate:
         return "vmap", whole, f"rule {rule.text}: every device holds all of it"
@@ -100,7 +107,7 @@ def place(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> tuple[Strat
 def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
     if rule is None or (rule.strategy is None and rule.axes is None):
         return "vmap", whole, "axis None: every device holds the one value"
-    if rule.strategy in ("shard_map", "pmap") or (rule.axes and mesh.lanes in rule.axes):
+    if rule.strategy in ("shard_map", "pmap") or (rule.axes and mesh.lanes is not None and mesh.lanes in rule.axes):
         raise PlanError(
             f"rule {rule.text} contradicts {spec}: out axis None, so it has no lanes that {mesh.lanes!r} could split. "
             "Put a rule with 'replicate' for it first, or give the state an axis."
@@ -122,8 +129,10 @@ def _batched(spec: StateSpec, leaf: LeafSpec, rule: Placed | None, mesh: MeshCho
     lanes_at = cast(int, spec.out_axis) % len(shape)
     ruled = {} if rule is None or rule.axes is None else _ruled(spec, leaf, rule, mesh)
     names = dict(ruled)
-    if mesh.padded != mesh.axis_size and lanes_at not in ruled:
-        return _leaf_plan(leaf, spec.out_axis, mesh, _padded(spec, leaf, shape, lanes_at, mesh) | names)
+    if mesh.padded != mesh.axis_size:
+        if mesh.lanes not in names.values():
+            names |= _padded(spec, leaf, shape, {*ruled, lanes_at}, mesh)
+        return _leaf_plan(leaf, spec.out_axis, mesh, names)
     if mesh.lanes is not None and mesh.lanes not in names.values():
         names.setdefault(lanes_at, mesh.lanes)
     fixed = set(ruled) | {lanes_at}
@@ -140,10 +149,10 @@ def _cheapest(shape, leaf: LeafSpec, names, free, name: str, mesh: MeshChoice) -
     return min(free, key=lambda a: (_shard_bytes(shape, leaf, {**names, a: name}, mesh, mesh.platform), -shape[a], -a))
 
 
-def _padded(spec: StateSpec, leaf: LeafSpec, shape, lanes_at: int, mesh: MeshChoice) -> dict[int, str | None]:
+def _padded(spec: StateSpec, leaf: LeafSpec, shape, fixed: set[int], mesh: MeshChoice) -> dict[int, str | None]:
     """Find another axis for the devices that compute padded lanes: ``axis_size`` lanes cannot be split over them."""
     lanes = cast(str, mesh.lanes)
-    free = [a for a, n in enumerate(shape) if a != lanes_at and n and n % mesh.axes[lanes] == 0]
+    free = [a for a, n in enumerate(shape) if a not in fixed and n and n % mesh.axes[lanes] == 0]
     if not free:
         raise PlanError(
             f"cannot place {spec} with remainder='pad': axis_size={mesh.axis_size} lanes are computed as "
@@ -165,7 +174,7 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
             "Name one mesh axis per array axis, the lanes included, or fewer."
         )
     for axis, name in enumerate(axes):
-        if not isinstance(name, str):
+        if not _is_name(name):
             continue
         if name not in mesh.axes:
             raise PlanError(
@@ -186,6 +195,10 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
     return {axis: name for axis, name in enumerate(axes) if name is not OPEN}
 
 
+def _is_name(axis: object) -> bool:
+    return isinstance(axis, str)
+
+
 def _leaf_plan(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice, names) -> LeafPlan:
     shape = leaf.batched_shape(out_axis, mesh.axis_size)
     spec = tuple(names.get(axis) for axis in range(len(shape)))
@@ -199,7 +212,7 @@ def _shard_bytes(shape, leaf: LeafSpec, names, mesh: MeshChoice, platform: str) 
 
 
 def _strategy_of(spec: StateSpec, leaves: Sequence[LeafPlan], mesh: MeshChoice, asked: str) -> Strategy:
-    if asked in ("gspmd", "pmap"):
+    if mesh.padded == mesh.axis_size and asked in ("gspmd", "pmap"):
         return cast(Strategy, asked)
     by_lanes = [
         mesh.lanes is not None
@@ -235,6 +248,11 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
 
 def _no_lanes(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> PlanError:
     sizes = ", ".join(f"{n}={s}" for n, s in mesh.axes.items())
+    if mesh.strategy == "vmap" and rule is not None:
+        return PlanError(
+            f"rule {rule.text} contradicts strategy='vmap' for {spec}, which splits no lanes. Use strategy='auto', and "
+            "('*', 'vmap') as the last rule."
+        )
     return PlanError(
         f"rule {rule.text if rule else ''} cannot split the lanes of {spec}: "
         f"axis_size={mesh.axis_size} fits no axis of "

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.plan.budget import does_not_fit, read_budget
 from shardinit.plan.factor import meshes
-from shardinit.plan.init_plan import InitPlan, Numerics, Rejected, Remainder, StatePlan, Step, Strategy
+from shardinit.plan.init_plan import InitPlan, Numerics, Rejected, Remainder, StatePlan, Step, Strategy, has_whole_lanes
 from shardinit.plan.memory import key_bytes, loads_of, pieces_of_specs, schedule
 from shardinit.plan.placement import MeshChoice, place_all
 from shardinit.plan.rules import Placed, match_rules
@@ -158,7 +158,7 @@ class _Work:
         """Pieces and key tables, as far as they are known."""
         if self.program is None:
             return pieces_of_specs(states, mesh.platform), ()
-        whole_lanes = all(s.strategy != "gspmd" for s in states)
+        whole_lanes = has_whole_lanes(states, mesh.lanes)
         return self.program.pieces(on_mesh=bool(mesh.axes), whole_lanes=whole_lanes)
 
 
@@ -256,10 +256,10 @@ class _Search:
         """Plan for one mesh."""
         states = place_all(self.work.specs, self.work.rules, mesh)
         pieces, tables = self.work.pieces(states, mesh)
+        states = _made_together(pieces, states)
         names = _first_names(pieces, states)
-        steps: tuple[Step, ...] = schedule(
-            loads_of(pieces, states, mesh), key_bytes(tables, mesh), names, mesh, self.budget
-        )
+        keys = key_bytes(tables, states, mesh)
+        steps: tuple[Step, ...] = schedule(loads_of(pieces, states, mesh), keys, names, mesh, self.budget)
         return InitPlan(
             mesh.axis_size,
             self.topology,
@@ -276,6 +276,20 @@ class _Search:
             self.work.program is not None,
             self.work.program,
         )
+
+
+def _made_together(pieces, states: tuple[StatePlan, ...]) -> tuple[StatePlan, ...]:
+    """Say of states that one piece makes and that lie otherwise (by rules) that devices exchange parts of them."""
+    owners = [number for number, state in enumerate(states) for _ in state.leaves]
+    changed = list(states)
+    for piece in pieces:
+        own = {owners[leaf] for leaf in piece.leaves}
+        batched = {n for n in own if states[n].spec.out_axis is not None}
+        if len({states[n].strategy for n in batched}) > 1:
+            for n in batched:
+                reason = f"{states[n].reason}; made in one piece with states that lie otherwise, so devices communicate"
+                changed[n] = replace(states[n], strategy="gspmd", reason=reason)
+    return tuple(changed)
 
 
 def _first_names(pieces, states: Sequence[StatePlan]) -> list[str]:

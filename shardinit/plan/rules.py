@@ -1,6 +1,7 @@
 """Rules: the user's word on where states go, before the planner's own choice."""
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -62,7 +63,7 @@ def match_rules(rules: Any, specs: Sequence[StateSpec], states: Sequence[Any]) -
     read = [_read(rule) for rule in rules]
     found: list[Placed | None] = [None] * len(specs)
     for matches, placed in read:
-        hits = [i for i, (spec, state) in enumerate(zip(specs, states, strict=True)) if matches(spec, state)]
+        hits = [i for i, spec in enumerate(specs) if _is_ruled(spec) and matches(spec, states[i])]
         if not hits:
             names = ", ".join(repr("/".join(s.path)) for s in specs[:3])
             raise PlanError(
@@ -73,6 +74,11 @@ def match_rules(rules: Any, specs: Sequence[StateSpec], states: Sequence[Any]) -
             if found[i] is None:
                 found[i] = placed
     return found
+
+
+def _is_ruled(spec: StateSpec) -> bool:
+    """Whether rules are about it: not about what lies outside of States and is the same for all lanes."""
+    return spec.kind != "attribute" or spec.out_axis is not None
 
 
 def _read(rule: Any) -> tuple[Callable[[StateSpec, Any], bool], Placed]:
@@ -86,7 +92,10 @@ def _read(rule: Any) -> tuple[Callable[[StateSpec, Any], bool], Placed]:
 
 
 def _short(the_filter: Any) -> str:
-    return the_filter.__name__ if isinstance(the_filter, type) else "..." if the_filter is ... else str(the_filter)
+    if the_filter is ...:
+        return "..."
+    name = getattr(the_filter, "__qualname__", None) or str(the_filter)
+    return re.sub(r" at 0x[0-9a-f]+", "", name)  # an address would differ from process to process
 
 
 def _placement_text(placement: Any) -> str:

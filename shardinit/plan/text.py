@@ -66,7 +66,7 @@ def groups_of(plan: "InitPlan") -> list[Group]:
     found: dict[Any, list[StatePlan]] = {}
     for state in plan.states:
         spec = state.spec
-        key = (_family(spec.path), spec.state_class, spec.leaves, spec.out_axis, state.strategy, state.leaves)
+        key = (family_name(spec.path), spec.state_class, spec.leaves, spec.out_axis, state.strategy, state.leaves)
         found.setdefault((*key, state.reason), []).append(state)
     groups = []
     for (family, *_), states in found.items():
@@ -77,6 +77,11 @@ def groups_of(plan: "InitPlan") -> list[Group]:
         )
         groups.append(Group(name, first, count, whole * count, first.bytes_per_device * count))
     return sorted(groups, key=lambda g: (g.bytes_per_device - g.whole_bytes, -g.bytes_per_device))
+
+
+def mesh_text(axes: Sequence[tuple[str, int]]) -> str:
+    """Write mesh axes: lanes=4 x model=2."""
+    return " x ".join(f"{name}={size}" for name, size in axes) or "one device"
 
 
 def plan_table(plan: "InitPlan") -> Table:
@@ -103,7 +108,8 @@ def plan_table(plan: "InitPlan") -> Table:
     return table
 
 
-def _family(path: tuple[str, ...]) -> str:
+def family_name(path: tuple[str, ...]) -> str:
+    """The path as text, its numbers as ``*``."""
     return short_name(tuple("*" if part.isdigit() else part for part in path))
 
 
@@ -153,8 +159,7 @@ def rejected_text(plan: "InitPlan") -> str:
     """What else was considered."""
     lines = []
     for other in plan.rejected:
-        mesh = " x ".join(f"{name}={size}" for name, size in other.mesh_axes)
-        lines.append(f"  not {mesh}: {other.reason}")
+        lines.append(f"  not {mesh_text(other.mesh_axes)}: {other.reason}")
     return "\n".join(lines)
 
 

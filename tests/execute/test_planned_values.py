@@ -150,6 +150,37 @@ def test_every_leaf_split_for_the_budget():
     assert_like_brainstate(Wide, initialize, axis_size=12)
 
 
+class Heavy(brainstate.nn.Module):
+    """Lanes that are worth splitting: draws, a factorization, a value that two states use."""
+
+    def init_state(self):
+        r = brainstate.random
+        self.w = ParamState(r.normal(size=(256, 512)) * 0.02)
+        self.x = ParamState(r.truncated_normal(-2.0, 2.0, size=(512, 256)))
+        base = r.uniform(size=(256, 128))
+        self.twice, self.half = ParamState(base * 2.0), ParamState(base * 0.5 - 1.0)
+        self.q = HiddenState(jax.nn.initializers.orthogonal()(r.split_key(), (64, 64)))
+        self.order = ShortTermState(r.permutation(64))
+
+
+@pytest.mark.parametrize("axes", [None, {1: ParamState, 0: ...}], ids=["0", "mixed"])
+@pytest.mark.parametrize("shape", [(4, 2), (2, 4)], ids=str)
+def test_slices_of_lanes_that_are_split_over_model(shape, axes):
+    options = {} if axes is None else {"state_out_axes": axes}
+    mesh = mesh_of(*shape)
+    program = shardinit.discover(Heavy(), **options)
+    held = shardinit.plan(program, shardinit.Topology.from_mesh(mesh), axis_size=48).bytes_per_device
+
+    def initialize(module):
+        result = shardinit.shard_new_states(module, axis_size=48, mesh=mesh, memory_budget=int(held * 1.2), **options)
+        split = {s.spec.name for s in result.plan.states if s.strategy == "gspmd"}
+        assert {step.state for step in result.plan.steps if step.slices > 1} & split
+        assert set(result.receipt.measured_bytes.values()) == {result.plan.bytes_per_device}
+        return result
+
+    assert_like_brainstate(Heavy, initialize, axis_size=48, **options)
+
+
 def test_a_plan_read_from_json_is_followed():
     brainstate.random.seed(1)
     module = Layers()
@@ -188,3 +219,87 @@ def test_host_values_that_all_lanes_share_take_no_device_memory():
     assert set(result.receipt.measured_bytes.values()) == {16}
     with pytest.raises(shardinit.PlanError, match="stays on the host"):
         shardinit.shard_new_states(Host(), axis_size=8, mesh=mesh_of(4, 2), rules=[("table", ("model",))])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategy": "pmap"},
+        {"rules": [("w", "pmap")]},
+        {"rules": [("twice", "replicate")]},
+        {"rules": [("*", (..., "lanes"))]},
+    ],
+    ids=str,
+)
+def test_padding_with_strategies_and_rules(options):
+    class Shaped(brainstate.nn.Module):
+        def init_state(self):
+            self.w = ParamState(brainstate.random.normal(size=(16, 8)))
+            base = brainstate.random.uniform(size=(8, 8))
+            self.twice, self.half = HiddenState(base * 2.0), HiddenState(base * 0.5)
+
+    def initialize(module):
+        result = shardinit.shard_new_states(module, axis_size=12, remainder="pad", **options)
+        assert set(result.receipt.measured_bytes.values()) == {result.plan.bytes_per_device}
+        return result
+
+    assert_like_brainstate(Shaped, initialize, axis_size=12)
+
+
+def test_replicated_padded_and_sliced():
+    class Two(brainstate.nn.Module):
+        def init_state(self):
+            self.a = ParamState(brainstate.random.normal(size=(16, 8)))
+            self.b = HiddenState(brainstate.random.uniform(size=(8,)))
+
+    def initialize(module):
+        result = shardinit.shard_new_states(
+            module, axis_size=12, remainder="pad", rules=[("a", "replicate")], memory_budget=18000
+        )
+        assert max(step.slices for step in result.plan.steps) > 1
+        return result
+
+    assert_like_brainstate(Two, initialize, axis_size=12)
+
+
+def test_weak_types_survive_slices():
+    class Weak(brainstate.nn.Module):
+        def init_state(self):
+            self.w = ParamState(jnp.where(brainstate.random.uniform(size=(256, 64)) > 0.5, 1.0, 2.0))
+
+    def initialize(module):
+        result = shardinit.shard_new_states(module, axis_size=64, memory_budget=1_000_000)
+        assert max(step.slices for step in result.plan.steps) > 1
+        return result
+
+    assert_like_brainstate(Weak, initialize, axis_size=64)
+
+
+def test_collectives_do_not_count_padded_lanes():
+    class Summed(brainstate.nn.Module):
+        def init_state(self):
+            self.w = ParamState(jax.lax.psum(brainstate.random.normal(size=(8,)), "i"))
+
+    def compiled(axis_size, **options):
+        program = shardinit.discover(Summed(), axis_name="i", axis_size=axis_size)
+        planned = shardinit.plan(program, shardinit.Topology.local(), axis_size=axis_size, **options)
+        return shardinit.execute(shardinit.compile(program, planned))
+
+    with pytest.raises(shardinit.PlanError, match="remainder='factor'"):
+        compiled(12, remainder="pad")
+    assert compiled(8).receipt.states == 1
+
+
+def test_rules_on_the_default_device_are_not_ignored():
+    program = shardinit.discover(Layers())
+    with pytest.raises(shardinit.PlanError, match="no mesh"):
+        shardinit.plan(program, shardinit.Topology("cpu", 1, ()), axis_size=4, rules=[("w", (None, "model"))])
+
+
+def test_the_callers_mesh_is_used_as_far_as_it_goes():
+    program = shardinit.discover(Layers())
+    wide = shardinit.plan(program, shardinit.Topology("cpu", 8, (("x", 1), ("y", 8))), axis_size=64)
+    assert wide.lanes_axis == "y"
+    heavy = shardinit.discover(Heavy())
+    crossed = shardinit.plan(heavy, shardinit.Topology("cpu", 8, (("a", 4), ("b", 2))), axis_size=6)
+    assert (crossed.lanes_axis, crossed.states[0].leaves[0].partition_spec) == ("b", ("b", None, "a"))

@@ -200,6 +200,7 @@ def _start(share: Sequence[_Exported], plan: InitPlan, target: Target, folder: P
                 "topology": target.topology,
                 "mesh": plan.mesh_axes,
                 "results": str(results),
+                "parent": os.getpid(),
                 "pieces": [{"number": p.number, "file": p.file, "specs": p.specs, "on_mesh": p.on_mesh} for p in share],
             },
             job,

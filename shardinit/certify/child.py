@@ -6,8 +6,10 @@ caller's. It imports JAX alone. ``child.py JOB`` reads a JSON job and writes one
 """
 
 import json
+import os
 import re
 import sys
+import threading
 import time
 from typing import Any
 
@@ -20,6 +22,7 @@ def main(job_file: str) -> None:
     """Compile every piece of a job."""
     with open(job_file) as file:
         job = json.load(file)
+    threading.Thread(target=_leave_with, args=(job["parent"],), daemon=True).start()
     devices = _devices(job)
     with open(job["results"], "a") as results:
         results.write(json.dumps({"number": None}) + "\n")  # ready: the time of the first piece begins
@@ -33,6 +36,13 @@ def main(job_file: str) -> None:
             found |= {"number": piece["number"], "seconds": time.perf_counter() - started}
             results.write(json.dumps(found) + "\n")
             results.flush()
+
+
+def _leave_with(parent: int) -> None:
+    """End when the caller is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _devices(job: dict[str, Any]) -> list[Any]:

@@ -63,7 +63,7 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
     ArgumentError
         If the topology does not say what its devices are, or there is no such card file.
     """
-    wide = str(int(jax.config.jax_enable_x64))
+    wide = str(int(bool(jax.config.values["jax_enable_x64"])))
     quiet = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_ENABLE_X64": wide}
     if card is not None and topology.platform != "gpu":
         raise ArgumentError(

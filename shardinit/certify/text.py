@@ -36,8 +36,8 @@ def _programs(certificate: "Certificate") -> Table:
         label = cut_name(p.state) + (f" ×{p.count}" if p.count > 1 else "")
         planned = "-" if p.predicted_peak_bytes is None else size_text(p.predicted_peak_bytes)
         where = "does not compile" if p.error else ", ".join(p.collectives) or "none: shard-local"
-        sizes = [size_text(n) for n in (p.output_bytes, p.temporary_bytes, p.peak_bytes)]
-        table.add_row(label, p.strategy, f"{p.seconds:.2f} s", *sizes, planned, where)
+        sizes = ["-" if p.error else size_text(n) for n in (p.output_bytes, p.temporary_bytes, p.peak_bytes)]
+        table.add_row(label, p.strategy, "-" if p.error else f"{p.seconds:.2f} s", *sizes, planned, where)
     return table
 
 

@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 bad usage or bad target; 3 planning or certificate refused
 
 import json
 import shutil
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -85,8 +86,8 @@ def plan(
 ) -> None:
     """Discover and plan; run nothing, make no array. Or compare two plans."""
     if diff is not None:
-        if target is not None:
-            _fail(USAGE, "--diff A.json B.json compares two plans that are there: it takes no TARGET")
+        if any(option is not None for option in (target, axis_size, devices, topology, html)) or certify:
+            _fail(USAGE, "--diff A.json B.json compares two plans that are there: it takes no TARGET or other option")
         _show_diff(*diff)
         return
     if target is None or axis_size is None:
@@ -121,6 +122,7 @@ def plan(
 
 def main() -> None:
     """Entry point of the ``shardinit`` command."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that child processes are ended
     app()
 
 

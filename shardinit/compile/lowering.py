@@ -375,8 +375,7 @@ def _sliced(program: UniqueProgram, mapped, layout: Layout, parts: int, lanes: i
         empty = []
         for made, placement in zip(shapes, program.placements, strict=True):
             shape, spec = whole(made.shape, placement)
-            zero_like = jnp.asarray(made.dtype.type(0).item()) if made.weak_type else jnp.zeros((), made.dtype)
-            empty.append(placed(lax.broadcast(zero_like, shape), spec))
+            empty.append(placed(jnp.zeros(shape, made.dtype), spec))
         filled = lax.fori_loop(0, program.slices, step, empty)
         return [
             o if p.out_axis is None else o.reshape(*o.shape[: p.out_axis], lanes, *o.shape[p.out_axis + 2 :])

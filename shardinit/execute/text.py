@@ -20,7 +20,7 @@ def receipt_text(receipt: "Receipt") -> str:
         f"{receipt.states} states ({receipt.arrays} arrays) x {receipt.axis_size} lanes in {receipt.seconds:.2f} s: "
         f"discover {receipt.discover_seconds:.2f}, plan {receipt.plan_seconds:.2f}, "
         f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
-        f"{receipt.programs} unique programs ({strategies}, and the keys), "
+        f"{receipt.programs} unique programs ({', and '.join(p for p in (strategies, 'the keys') if p)}), "
         f"{receipt.cached_programs} of them compiled before",
         f"{span} on each of {len(measured)} devices, {equal}; numerics={receipt.numerics}",
     ]

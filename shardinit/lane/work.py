@@ -100,7 +100,7 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
                 memory_of(structure.equations, atoms),
                 not any(contains(e, UNSPLITTABLE) for e in structure.equations),
                 not any(contains(e, COLLECTIVES) for e in structure.equations)
-                and not any(is_key(a.aval) for a in atoms),
+                and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             )
         made = [
             (numbers.setdefault(atom, len(numbers)), leaf_spec(atom.aval, atom.by_lane))

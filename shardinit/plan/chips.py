@@ -99,7 +99,9 @@ def read_name(name: str) -> NamedShape:
     chip_name = chip_name if x and _is_number(count) else head
     chip = CHIPS.get(chip_name)
     if chip is None:
-        near = difflib.get_close_matches(chip_name, CHIPS, n=2, cutoff=0.5) or list(CHIPS)
+        kind = {"gpu": "gpu", "cuda": "gpu", "tpu": "tpu"}.get(chip_name)
+        alike = [n for n, c in CHIPS.items() if c.platform == kind]
+        near = alike or difflib.get_close_matches(chip_name, CHIPS, n=2, cutoff=0.6) or list(CHIPS)
         raise ArgumentError(
             f"topology {name!r}: there is no device {chip_name!r}. "
             f"Use one of {', '.join(near)}, such as {_example(near[0])!r}."

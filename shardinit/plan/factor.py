@@ -36,7 +36,8 @@ def meshes(
         across = _factored(topology, axis_size, strategy, most, topology.devices)
         yield [_splitting_all(m) for m in across if m.axes not in tried]
     for fewer in reversed(divisors(most)[:-1]):
-        yield [_splitting_all(m) for m in _factored(topology, axis_size, strategy, fewer, topology.devices)]
+        yield (rest := _factored(topology, axis_size, strategy, fewer, topology.devices))
+        yield [_splitting_all(m) for m in rest]
 
 
 def _splitting_all(mesh: MeshChoice) -> MeshChoice:
@@ -106,7 +107,7 @@ def _idling(topology: Topology, axis_size: int, strategy: str) -> list[MeshChoic
 def _why(topology: Topology, axis_size: int, lanes: int, copies: int, model: int) -> str:
     devices = topology.devices
     if lanes == devices:
-        return f"{axis_size} lanes on {devices} devices: {axis_size // lanes} each"
+        return f"{axis_size} lanes on {devices} device{'s' if devices > 1 else ''}: {axis_size // lanes} each"
     if lanes == 1 and axis_size > 1:
         split = (
             "no common factor, so the lanes are not split; large states are split over `model` where it divides them, "

@@ -203,6 +203,8 @@ class InitPlan:
             data = json.loads(text)
         except ValueError as error:
             raise ArgumentError(f"this is no plan: {error}. Pass the text that to_json or plan --json wrote.") from None
+        if isinstance(data, dict) and isinstance(data.get("plan"), dict):  # with a certificate or receipt beside it
+            data = data["plan"]
         found = data.get("version") if isinstance(data, dict) else None
         if found != VERSION:
             raise ArgumentError(f"the plan has version={found}, this shardinit reads version={VERSION}. Plan again.")

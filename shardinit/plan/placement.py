@@ -99,6 +99,8 @@ def place(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> tuple[Strat
         return "vmap", whole, f"{asked}: every device holds every lane"
     if mesh.lanes is None and strategy in ("shard_map", "pmap"):
         raise _no_lanes(spec, rule, mesh)
+    if rule is not None and rule.axes is not None:
+        _check_rank(spec, rule, mesh)
     leaves = tuple(_batched(spec, leaf, rule, mesh, strategy) for leaf in spec.leaves)
     chosen = _strategy_of(spec, leaves, mesh, strategy)
     return chosen, leaves, _reason(spec, leaves, rule, mesh, chosen)
@@ -119,6 +121,7 @@ def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
             f"rule {rule.text} cannot split {spec}: it is a NumPy or Python value, which all lanes share and which "
             "stays on the host. Make it by jax.numpy in init, or take the rule out."
         )
+    _check_rank(spec, rule, mesh)
     leaves = tuple(_leaf_plan(leaf, None, mesh, _ruled(spec, leaf, rule, mesh)) for leaf in spec.leaves)
     split = any(any(leaf.partition_spec) for leaf in leaves)
     return ("gspmd" if split else "vmap"), leaves, f"rule {rule.text}"
@@ -158,9 +161,21 @@ def _padded(spec: StateSpec, leaf: LeafSpec, shape, fixed: set[int], mesh: MeshC
             f"cannot place {spec} with remainder='pad': axis_size={mesh.axis_size} lanes are computed as "
             f"{mesh.padded} over {mesh.axes[lanes]} devices, but {mesh.axis_size} lanes cannot be split over them, and "
             f"no other axis of {leaf.dtype}{list(shape)} is a multiple of {mesh.axes[lanes]}. Use remainder='factor', "
-            f"or axis_size={mesh.padded}."
+            f"axis_size={mesh.padded}, or a rule ({'/'.join(spec.path)!r}, 'replicate')."
         )
     return {_cheapest(shape, leaf, {}, free, lanes, mesh): lanes}
+
+
+def _check_rank(spec: StateSpec, rule: Placed, mesh: MeshChoice) -> None:
+    """Refuse a rule with more axes than any array of the state; arrays with fewer axes are left to the planner."""
+    axes = len(rule.axes or ())
+    shapes = [leaf.batched_shape(spec.out_axis, mesh.axis_size) for leaf in spec.leaves]
+    if axes > (most := max(map(len, shapes), default=0)):
+        described = ", ".join(f"{leaf.dtype}{list(shape)}" for leaf, shape in zip(spec.leaves, shapes, strict=True))
+        raise PlanError(
+            f"rule {rule.text} does not fit {spec}: it names {axes} array axes, {described or 'it'} has {most}. "
+            "Name one mesh axis per array axis, the lanes included, or fewer."
+        )
 
 
 def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> dict[int, str | None]:
@@ -168,11 +183,8 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
     shape = leaf.batched_shape(spec.out_axis, mesh.axis_size)
     axes = rule.axes or ()
     described = f"{leaf.dtype}{list(shape)}"
-    if len(axes) > len(shape):
-        raise PlanError(
-            f"rule {rule.text} does not fit {spec}: it names {len(axes)} array axes, {described} has {len(shape)}. "
-            "Name one mesh axis per array axis, the lanes included, or fewer."
-        )
+    if len(axes) > len(shape):  # another leaf of the state has as many axes
+        return {}
     for axis, name in enumerate(axes):
         if not _is_name(name):
             continue
@@ -242,7 +254,7 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
             if name is not None and (name != mesh.lanes or axis != cast(int, spec.out_axis) % len(leaf.shape)):
                 parts.append(f"`{name}`={mesh.axes[name]} splits axis {axis} of {leaf.shape[axis]}")
     by_lanes = any(leaf.partition_spec[cast(int, spec.out_axis) % len(leaf.shape)] == mesh.lanes for leaf in leaves)
-    lead = f"{mesh.shards} divide the lanes" if mesh.lanes and by_lanes else ""
+    lead = f"{mesh.shards} divide the lanes" if mesh.shards > 1 and by_lanes else ""
     return said + ", ".join([*([lead] if lead else []), *dict.fromkeys(parts)] or ["as asked"])
 
 

@@ -21,6 +21,7 @@ from shardinit.plan.text import size_text
 from shardinit.plan.topology import Topology
 
 MOST_REJECTED = 12
+MOST_LANES = 2**32
 BROKEN = sys.maxsize  # bytes of a mesh on which a rule cannot be followed
 
 
@@ -131,6 +132,8 @@ def check_axis_size(axis_size: Any) -> int:
         )
     if (size := int(index(axis_size))) < 1:
         raise ArgumentError(f"axis_size={size} has no lanes. Pass at least axis_size=1.")
+    if size > MOST_LANES:
+        raise ArgumentError(f"axis_size={size} is more than an array can index. Pass at most axis_size={MOST_LANES}.")
     return size
 
 
@@ -189,7 +192,7 @@ class _Search:
                     continue
                 if self.budget is None or found.peak_bytes <= self.budget:
                     others = [self.left(choices[j], sizes[j]) for j in order[place + 1 :]]
-                    return replace(found, rejected=tuple([*rejected, *others][:MOST_REJECTED]))
+                    return replace(found, rejected=_distinct([*rejected, *others]))
                 why = f"its peak of {size_text(found.peak_bytes)} does not fit memory_budget={size_text(self.budget)}"
                 rejected.append(Rejected(choices[i].mesh_axes, found.bytes_per_device, found.peak_bytes, why))
         if broken is not None and all(r.peak_bytes is None for r in rejected):
@@ -227,7 +230,7 @@ class _Search:
     def left(self, mesh: MeshChoice, size: int) -> Rejected:
         """Describe a mesh that was not tried."""
         if size < BROKEN:
-            return Rejected(mesh.mesh_axes, size, None, f"leaves {size_text(size)} on a device")
+            return Rejected(mesh.mesh_axes, size, None, f"leaves {size_text(size)} on a device, no less")
         try:
             place_all(self.work.specs, self.work.rules, mesh)
         except PlanError as error:
@@ -290,6 +293,11 @@ def _made_together(pieces, states: tuple[StatePlan, ...]) -> tuple[StatePlan, ..
                 reason = f"{states[n].reason}; made in one piece with states that lie otherwise, so devices communicate"
                 changed[n] = replace(states[n], strategy="gspmd", reason=reason)
     return tuple(changed)
+
+
+def _distinct(rejected: Sequence[Rejected]) -> tuple[Rejected, ...]:
+    """Keep one entry per mesh, the last: what was tried hardest."""
+    return tuple({r.mesh_axes: r for r in rejected}.values())[:MOST_REJECTED]
 
 
 def _first_names(pieces, states: Sequence[StatePlan]) -> list[str]:

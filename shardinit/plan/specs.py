@@ -149,7 +149,7 @@ class PieceSpec:
     splittable
         Whether single lanes can be computed in parts (no factorization, sort or loop in it).
     sliceable
-        Whether it can run in slices of lanes (no collective over the lanes in it).
+        Whether it can run in slices of lanes: no collective over the lanes in it, no keys or weak types made.
     local
         Whether it runs on the default device alone.
     """

@@ -185,7 +185,8 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
     if not everything:
         levels = [([m for m in meshes if m.idle or m.lanes == most_lanes], large) for meshes, large in levels]
         for fewer in reversed(divisors(most_lanes)[:-1]):
-            levels.append(([m for m in factorizations(topology.devices, axis_size) if m.lanes == fewer], False))
+            rest = [m for m in factorizations(topology.devices, axis_size) if m.lanes == fewer]
+            levels += [(rest, True), (rest, False)]
     return [
         Fitting(
             effort,

@@ -134,7 +134,7 @@ def run_shardinit(size: int, devices: int) -> dict[str, Any]:
     measured = result.receipt.measured_bytes
     found["as_planned"] = (
         result.plan.fingerprint == plan.fingerprint
-        and len(measured) == devices == found["holding"]
+        and len(measured) == devices - plan.idle_devices == found["holding"]
         and set(measured.values()) == {plan.bytes_per_device} == {found["largest_bytes"], found["smallest_bytes"]}
         and found["parts_of_w"] == found["planned_parts_of_w"]
         and found["parts_of_v"] == found["planned_parts_of_v"]
@@ -423,7 +423,7 @@ def make_page(runs: list[Run], others: list[Run], indivisible: list[Run], limits
         "",
         *summary(runs),
         "",
-        "This counts the tables below. Where no axis of `w` divides as needed, shardinit copies it as well: "
+        "This counts the tables below. Where no axis of `w` divides as needed, shardinit leaves devices idle: "
         "[an example](#what-shardinit-copies).",
         "",
         "- **even share**: bytes of all lanes, divided by the number of devices.",
@@ -465,7 +465,8 @@ def make_page(runs: list[Run], others: list[Run], indivisible: list[Run], limits
         "",
         *copies_of_v(runs),
         "",
-        "A number of devices whose other factor divides no axis of `w` is the worst case: `w` is copied too. "
+        "A number of devices whose other factor divides no axis of `w` is the worst case: copies of everything would "
+        "be the only way to use all devices, so some stay idle. "
         f"{INDIVISIBLE[0]} lanes on {INDIVISIBLE[1]} devices:",
         "",
         *table(indivisible, INDIVISIBLE[1]),

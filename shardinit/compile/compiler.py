@@ -14,7 +14,8 @@ import jax
 from jax.sharding import Mesh
 
 from shardinit.ambient import no_ambient_mesh
-from shardinit.compile.lowering import Layout, key_program, piece_program, strategy_of, table_shape
+from shardinit.compile.layout import Layout
+from shardinit.compile.lowering import key_program, piece_program, strategy_of, table_shape
 from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
 from shardinit.discover.program import LaneProgram, listed

@@ -2,78 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, lane_keys
+from shardinit.compile.layout import Layout, table_spec
 from shardinit.compile.programs import Placement, UniqueProgram
+from shardinit.compile.slices import sliced
 from shardinit.errors import PlanError
 from shardinit.lane.equations import bind, is_key
 from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, MOVES, UNSPLITTABLE, contains, pure_params
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How lanes lie on devices; ``mesh`` None is the default device.
-
-    Attributes
-    ----------
-    mesh
-        The mesh.
-    lanes_axis
-        Mesh axis that splits the lanes; None if every device has all of them.
-    axis_size
-        Number of lanes that are computed.
-    kept
-        Number of lanes that are kept: fewer where they are padded.
-    axis_name
-        Name of the mapped axis that collectives in init use.
-    exact
-        Whether XLA must not fuse over operation boundaries.
-    """
-
-    mesh: Mesh | None
-    lanes_axis: str | None
-    axis_size: int
-    kept: int
-    axis_name: Any
-    exact: bool
-
-    @property
-    def shards(self) -> int:
-        """Into how many parts the lanes are split."""
-        return self.mesh.shape[self.lanes_axis] if self.mesh is not None and self.lanes_axis else 1
-
-    @property
-    def replicated(self) -> NamedSharding | None:
-        """One value, the same on every device."""
-        return None if self.mesh is None else NamedSharding(self.mesh, P())
-
-    def sharding(self, spec: Sequence[str | None]) -> NamedSharding | None:
-        """Sharding of a PartitionSpec on this mesh."""
-        return None if self.mesh is None else NamedSharding(self.mesh, P(*spec))
-
-    def unsplit(self) -> "Layout":
-        """Give every device all lanes."""
-        return replace(self, lanes_axis=None, axis_size=self.kept)
-
-    def on_default_device(self) -> "Layout":
-        """Leave the mesh."""
-        return replace(self, mesh=None, lanes_axis=None)
-
-
-def table_spec(layout: Layout) -> tuple[str | None, ...]:
-    """Key tables are ``[rows, lanes, words]``, split over the lanes."""
-    return (None, layout.lanes_axis, None)
-
 
 # ---- keys
 
@@ -325,64 +269,7 @@ def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
     )
     if program.slices == 1:
         return mapped
-    return _sliced(program, mapped, layout, layout.shards if strategy == "gspmd" else 1, lanes)
-
-
-def _sliced(program: UniqueProgram, mapped, layout: Layout, parts: int, lanes: int):
-    """Map some lanes after the others, each slice into its place in the outputs: only its temporaries live.
-
-    ``parts`` is how the partitioner will split the lanes: then a slice takes as many lanes from every part,
-    so that each device works on its own.
-    """
-    each = lanes // parts // program.slices
-
-    def taken(value, at):
-        """Lanes of a slice: ``[parts * each, ...]`` of ``[lanes, ...]``."""
-        rows = value.reshape(parts, lanes // parts, *value.shape[1:])
-        return lax.dynamic_slice_in_dim(rows, at * each, each, 1).reshape(parts * each, *value.shape[1:])
-
-    def whole(shape, placement: Placement):
-        """Shape of an output with its lanes as two axes, parts first, and the PartitionSpec of it."""
-        axis, spec = placement.out_axis, placement.partition_spec
-        if axis is None:
-            return shape, spec
-        return (*shape[:axis], parts, lanes // parts, *shape[axis + 1 :]), (*spec[: axis + 1], None, *spec[axis + 1 :])
-
-    def placed(value, spec):
-        return lax.with_sharding_constraint(value, layout.sharding(spec)) if parts > 1 else value
-
-    def run(zero, keys, literals, constants, shared):
-        def one(at):
-            here = [
-                taken(v, at) if by_lane else v for v, (_, by_lane) in zip(shared, program.structure.shared, strict=True)
-            ]
-            return mapped(zero, [taken(k, at) for k in keys], literals, constants, here)
-
-        def put(output, made, placement: Placement, at):
-            axis = placement.out_axis
-            if axis is None:
-                return made
-            made = made.reshape(*made.shape[:axis], parts, each, *made.shape[axis + 1 :])
-            return lax.dynamic_update_slice_in_dim(output, made, at * each, axis + 1)
-
-        def step(at, outputs):
-            return [
-                placed(put(o, made, p, at), whole(made.shape, p)[1])
-                for o, made, p in zip(outputs, one(at), program.placements, strict=True)
-            ]
-
-        shapes = jax.eval_shape(one, jnp.int32(0))
-        empty = []
-        for made, placement in zip(shapes, program.placements, strict=True):
-            shape, spec = whole(made.shape, placement)
-            empty.append(placed(jnp.zeros(shape, made.dtype), spec))
-        filled = lax.fori_loop(0, program.slices, step, empty)
-        return [
-            o if p.out_axis is None else o.reshape(*o.shape[: p.out_axis], lanes, *o.shape[p.out_axis + 2 :])
-            for o, p in zip(filled, program.placements, strict=True)
-        ]
-
-    return run
+    return sliced(program, mapped, layout, layout.shards if strategy == "gspmd" else 1, lanes)
 
 
 def _one_lane_per_device(program: UniqueProgram, lane):

@@ -11,7 +11,8 @@ import numpy as np
 
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
 from shardinit.compile.keys import is_prefix_stable
-from shardinit.compile.lowering import Layout, literal_tables
+from shardinit.compile.layout import Layout
+from shardinit.compile.lowering import literal_tables
 from shardinit.discover.program import RandomInput
 from shardinit.lane.checks import Check
 from shardinit.lane.equations import Variable, evaluate, slice_of

@@ -84,7 +84,6 @@ def _compile(piece: dict[str, Any], job: dict[str, Any], devices: list[Any]) -> 
     return {
         "output_bytes": outputs,
         "temporary_bytes": temporaries,
-        "argument_bytes": taken,
         "peak_bytes": max(peak - taken, outputs + temporaries),
         "collectives": sorted(set(COLLECTIVE.findall(compiled.as_text() or ""))),
     }

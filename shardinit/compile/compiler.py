@@ -177,9 +177,8 @@ def prepare(
 
     ``mesh`` may be abstract, or of devices that are not there.
     """
-    computed = plan.padded_axis_size or plan.axis_size
     exact = plan.numerics == "exact"
-    layout = Layout(mesh, plan.lanes_axis, computed, plan.axis_size, program.axis_name, exact)
+    layout = Layout(mesh, plan.lanes_axis, plan.padded_axis_size, plan.axis_size, program.axis_name, exact)
     whole_lanes = has_whole_lanes(plan.states, plan.lanes_axis)
     work = program.work(on_mesh=bool(plan.mesh_axes), whole_lanes=whole_lanes)
     placements = _placements(program, plan, work)

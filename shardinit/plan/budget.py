@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Share of a device's usable memory that a plan may take: the rest is the runtime's, and code.
 OWN_SHARE = 0.95
 MOST_LISTED = 3
-MOST_DOUBLINGS = 12
+MOST_DOUBLINGS = 8
 
 
 def read_budget(budget: Any, topology: Topology) -> int | None:
@@ -71,17 +71,15 @@ def _what_fits(search: Any, axis_size: int, best: "InitPlan") -> str:
         ways.append(f"axis_size={lanes}")
     if search.strategy != "auto" and _fits(replace(search, strategy="auto"), axis_size):
         ways.append("strategy='auto'")
-    raised = (
-        f"raise memory_budget to {best.peak_bytes} bytes" if ways else f"Raise memory_budget to {best.peak_bytes} bytes"
-    )
-    return (f"Use {', or '.join(ways)}, or {raised}" if ways else raised) + _splits(best) + "."
+    lead = f"Use {', or '.join(ways)}, or raise" if ways else "Raise"
+    return f"{lead} memory_budget to {best.peak_bytes} bytes{_splits(best)}."
 
 
 def _splits(best: "InitPlan") -> str:
     """Say where a split is in the way."""
     model = dict(best.mesh_axes).get("model", 1)
     largest = max(best.states, key=lambda s: s.bytes_per_device)
-    if model > 1 and largest.strategy not in ("gspmd",):
+    if model > 1 and largest.strategy != "gspmd":
         sizes = ", ".join(str(n) for leaf in largest.spec.leaves for n in leaf.shape)
         return f"; no axis of {largest.spec.name} ({sizes}) is a multiple of model={model}, another size would split"
     return ""
@@ -95,12 +93,6 @@ def _enough_devices(search: Any, axis_size: int) -> int | None:
     for doubling in range(1, MOST_DOUBLINGS + 1):
         nodes = topology.fast_devices if topology.platform == "gpu" else topology.fast
         larger = replace(topology, devices=topology.devices << doubling, fast=nodes, name=None)
-        if (
-            (axis_size % larger.devices or search.strategy != "auto")
-            and doubling > 1
-            and larger.devices > 8 * axis_size
-        ):
-            return None
         if _fits(replace(search, topology=larger), axis_size):
             return larger.devices
     return None

@@ -77,13 +77,6 @@ class NamedShape:
         """Devices that the fast network joins: a slice, a node, all of a CPU."""
         return self.shape[-1] if self.chip.platform == "gpu" else math.prod(self.shape)
 
-    @property
-    def processes(self) -> int:
-        """Processes, one per host; of TPU, 4 chips are on a host."""
-        if self.chip.platform == "tpu":
-            return max(1, self.devices // 4)
-        return self.shape[0] if len(self.shape) > 1 else 1
-
 
 def read_name(name: str) -> NamedShape:
     """Read ``cpu:8``, ``h100:4x8`` (processes x local devices), ``v5p:8x16x16``, ``2xv5e:16x16`` (slices).

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from shardinit.errors import ArgumentError, PlanError
+from shardinit.plan.layout import platform_family
 from shardinit.plan.placement import WORTH_SPLITTING_BYTES, MeshChoice
+from shardinit.plan.text import mesh_text
 from shardinit.plan.topology import Topology
 
 
@@ -24,20 +26,37 @@ def meshes(
         if fixed.model is not None:
             yield [_splitting_all(fixed)]
         return
+    base = _base(topology, axis_size, strategy, made=True)
     most = math.gcd(axis_size, topology.devices)
     if remainder == "error" and axis_size % topology.devices:
         raise does_not_divide("remainder='error'", axis_size, topology.devices, "remainder='factor'")
-    inside = _factored(topology, axis_size, strategy, most, topology.fast_devices)
-    yield [*inside, *_idling(topology, axis_size, strategy)]
+    inside = _factored(topology, base, most, topology.fast_devices)
+    yield [*inside, *_idling(topology, base)]
     if any(m.axes.get("model", 1) > 1 for m in inside):
         yield [_splitting_all(m) for m in inside]
     if topology.fast_devices < topology.devices:
         tried = [m.axes for m in inside]
-        across = _factored(topology, axis_size, strategy, most, topology.devices)
+        across = _factored(topology, base, most, topology.devices)
         yield [_splitting_all(m) for m in across if m.axes not in tried]
     for fewer in reversed(divisors(most)[:-1]):
-        yield (rest := _factored(topology, axis_size, strategy, fewer, topology.devices))
+        yield (rest := _factored(topology, base, fewer, topology.devices))
         yield [_splitting_all(m) for m in rest]
+
+
+def _base(topology: Topology, axis_size: int, strategy: str, *, made: bool) -> MeshChoice:
+    """Begin a choice with what all of them share, on no mesh yet."""
+    return MeshChoice(
+        axes={},
+        lanes=None,
+        model=None,
+        axis_size=axis_size,
+        padded=axis_size,
+        strategy=strategy,
+        platform=platform_family(topology.platform),
+        worth_splitting=WORTH_SPLITTING_BYTES,
+        reason="",
+        made=made,
+    )
 
 
 def _splitting_all(mesh: MeshChoice) -> MeshChoice:
@@ -45,7 +64,7 @@ def _splitting_all(mesh: MeshChoice) -> MeshChoice:
     return replace(mesh, worth_splitting=1, reason=reason)
 
 
-def _factored(topology: Topology, axis_size: int, strategy: str, lanes: int, fast: int) -> list[MeshChoice]:
+def _factored(topology: Topology, base: MeshChoice, lanes: int, fast: int) -> list[MeshChoice]:
     """Give the lanes their devices, and `model` every factor of the rest that fits ``fast``.
 
     As many devices for the lanes as divide them leave the fewest bytes: one fewer for them is one more for
@@ -56,30 +75,18 @@ def _factored(topology: Topology, axis_size: int, strategy: str, lanes: int, fas
     for model in reversed(divisors(math.gcd(rest, fast))):
         copies = rest // model
         axes = {"lanes": lanes} | ({"copies": copies} if copies > 1 else {}) | ({"model": model} if rest > 1 else {})
-        found.append(
-            MeshChoice(
-                axes,
-                "lanes",
-                "model" if rest > 1 else None,
-                axis_size,
-                axis_size,
-                strategy,
-                topology.platform,
-                WORTH_SPLITTING_BYTES,
-                _why(topology, axis_size, lanes, copies, model),
-                made=True,
-            )
-        )
+        why = _why(topology, base.axis_size, lanes, copies, model)
+        found.append(replace(base, axes=axes, lanes="lanes", model="model" if rest > 1 else None, reason=why))
     return found
 
 
-def _idling(topology: Topology, axis_size: int, strategy: str) -> list[MeshChoice]:
+def _idling(topology: Topology, base: MeshChoice) -> list[MeshChoice]:
     """Spread lanes that do not divide over as many devices as they do divide, and leave the others idle.
 
     Not over several nodes or slices, where a process would be left without any device of the mesh, nor
     on TPU, whose programs are for all devices of a slice.
     """
-    devices = topology.devices
+    devices, axis_size = topology.devices, base.axis_size
     lanes = max(d for d in divisors(axis_size) if d <= devices)
     if topology.fast is not None or topology.platform == "tpu" or lanes <= math.gcd(axis_size, devices):
         return []
@@ -88,20 +95,7 @@ def _idling(topology: Topology, axis_size: int, strategy: str) -> list[MeshChoic
         f"{axis_size} lanes on {lanes} of {devices} devices: {axis_size // lanes} each; {idle} stay idle, since "
         f"{axis_size} lanes do not divide by {devices} and a device would hold more if all were used"
     )
-    return [
-        MeshChoice(
-            {"lanes": lanes},
-            "lanes",
-            None,
-            axis_size,
-            axis_size,
-            strategy,
-            topology.platform,
-            WORTH_SPLITTING_BYTES,
-            reason,
-            made=True,
-        )
-    ]
+    return [replace(base, axes={"lanes": lanes}, lanes="lanes", reason=reason)]
 
 
 def _why(topology: Topology, axis_size: int, lanes: int, copies: int, model: int) -> str:
@@ -109,11 +103,10 @@ def _why(topology: Topology, axis_size: int, lanes: int, copies: int, model: int
     if lanes == devices:
         return f"{axis_size} lanes on {devices} device{'s' if devices > 1 else ''}: {axis_size // lanes} each"
     if lanes == 1 and axis_size > 1:
-        split = (
-            "no common factor, so the lanes are not split; large states are split over `model` where it divides them, "
+        text = (
+            f"{axis_size} lanes on {devices} devices: no common factor, so the lanes are not split; large states are "
+            f"split over `model` where it divides them, the others copied. {sizes(axis_size, devices)} would split"
         )
-        split += "the others copied"
-        text = f"{axis_size} lanes on {devices} devices: {split}. {sizes(axis_size, devices)} would split"
     else:
         text = f"{axis_size} lanes on {devices} devices: {lanes} divide the lanes, the other factor {model} is `model`"
     if copies > 1:
@@ -125,10 +118,10 @@ def _why(topology: Topology, axis_size: int, lanes: int, copies: int, model: int
 def _fixed(topology: Topology, axis_size: int, strategy: str, remainder: str, wanted: str | None) -> MeshChoice:
     """Take the mesh that the caller, the strategy or the remainder leaves no choice of."""
 
+    base = _base(topology, axis_size, strategy, made=False)
+
     def choice(axes, lanes, model, reason, padded=axis_size) -> MeshChoice:
-        return MeshChoice(
-            axes, lanes, model, axis_size, padded, strategy, topology.platform, WORTH_SPLITTING_BYTES, reason
-        )
+        return replace(base, axes=axes, lanes=lanes, model=model, reason=reason, padded=padded)
 
     if topology.mesh_axes == ():
         return choice({}, None, None, "the default device: nothing to split")
@@ -156,7 +149,7 @@ def _fixed(topology: Topology, axis_size: int, strategy: str, remainder: str, wa
     model = None if strategy in ("shard_map", "pmap") else "model" if "model" in rest else rest[0] if rest else None
     if topology.mesh_axes is None:
         return choice(axes, lanes, model, f"{axis_size} lanes on {size} devices: {axis_size // size} each")
-    text = f"mesh {' x '.join(f'{name}={size}' for name, size in axes.items())}"
+    text = f"mesh {mesh_text(tuple(axes.items()))}"
     if lanes is None:
         return choice(axes, None, model, f"{text}: {axis_size} lanes fit no mesh axis, so they are not split")
     return choice(axes, lanes, model, f"{text}: {axis_size // axes[lanes]} lanes per part of `{lanes}`")

@@ -137,8 +137,8 @@ class InitPlan:
     numerics: Numerics
     states: tuple[StatePlan, ...]
     reason: str
-    remainder: Remainder = "factor"
-    padded_axis_size: int = 0
+    remainder: Remainder
+    padded_axis_size: int
     memory_budget: int | None = None
     steps: tuple[Step, ...] = ()
     rejected: tuple[Rejected, ...] = ()
@@ -158,7 +158,7 @@ class InitPlan:
     @property
     def lanes_per_device(self) -> int:
         """Lanes that one device computes."""
-        return (self.padded_axis_size or self.axis_size) // self.lane_shards
+        return self.padded_axis_size // self.lane_shards
 
     @property
     def bytes_per_device(self) -> int:

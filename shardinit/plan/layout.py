@@ -6,6 +6,11 @@ from collections.abc import Sequence
 TPU_LANES, TPU_SUBLANES, TPU_GRANULE = 128, 8, 512
 
 
+def platform_family(platform: str) -> str:
+    """Name the family whose memory rules hold: ``cpu``, ``tpu``, or ``gpu`` for all others."""
+    return platform if platform in ("cpu", "tpu") else "gpu"
+
+
 def laid_out_bytes(shape: Sequence[int], itemsize: int, platform: str) -> int:
     """Bytes that an array takes on a device of that platform.
 

@@ -1,6 +1,7 @@
 """Memory over the time of an initialization: what one device holds, piece by piece, and the peak."""
 
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Load:
 
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
     """Describe one piece per state, where no program tells them."""
-    lane, shared = DRAW_WORDS[platform if platform in DRAW_WORDS else "gpu"]
+    lane, shared = DRAW_WORDS[platform]
     known: dict[tuple[tuple[LeafSpec, ...], bool], PieceMemory] = {}
     pieces, first = [], 0
     for state in states:
@@ -123,10 +124,7 @@ def _laid_out(leaf: Any, spec: LeafSpec, mesh: MeshChoice) -> int:
 
 
 def _parts(leaf: Any, mesh: MeshChoice) -> int:
-    parts = 1
-    for name in leaf.partition_spec:
-        parts *= mesh.axes[name] if name else 1
-    return parts
+    return math.prod(mesh.axes[name] for name in leaf.partition_spec if name)
 
 
 def _handed_on_bytes(spec: LeafSpec, mesh: MeshChoice, any_split: bool) -> int:
@@ -141,11 +139,10 @@ def key_bytes(tables: Sequence[tuple[int, int]], states: Sequence[StatePlan], me
     Pieces whose lanes are split and pieces whose lanes are not have tables of their own.
     """
     batched = {s.strategy for s in states if s.spec.out_axis is not None}
-    lanes = ([mesh.padded // mesh.shards] if batched - {"vmap"} else []) + (
-        [mesh.axis_size] if "vmap" in batched else []
-    )
-    shapes = [(rows, n, words) for rows, words in tables for n in lanes or [mesh.axis_size]]
-    return sum(laid_out_bytes(shape, 4, mesh.platform) for shape in shapes)
+    lanes = [mesh.axis_size] if "vmap" in batched or not batched else []
+    if batched - {"vmap"}:
+        lanes.append(mesh.padded // mesh.shards)
+    return sum(laid_out_bytes((rows, n, words), 4, mesh.platform) for rows, words in tables for n in lanes)
 
 
 def schedule(
@@ -168,7 +165,7 @@ def _first_step(keys: int, mesh: MeshChoice) -> tuple[Step, ...]:
     """Describe the key program, which runs before any piece."""
     if not keys:
         return ()
-    scratch = KEY_PROGRAM_BYTES[mesh.platform if mesh.platform in KEY_PROGRAM_BYTES else "gpu"]
+    scratch = KEY_PROGRAM_BYTES[mesh.platform]
     return (Step((), "(keys)", 0, keys, scratch, keys + scratch),)
 
 
@@ -193,7 +190,7 @@ def _ordered(loads: Sequence[Load], *, sliced: bool) -> list[Load]:
 def _run(
     loads: Sequence[Load], keys: int, names: Sequence[str], mesh: MeshChoice, budget: int | None
 ) -> tuple[Step, ...]:
-    least = PIECE_BYTES[mesh.platform if mesh.platform in PIECE_BYTES else "gpu"]
+    least = PIECE_BYTES[mesh.platform]
     readers: dict[int, int] = {}
     for load in loads:
         for number in load.reads:

@@ -50,7 +50,7 @@ class MeshChoice:
     platform: str
     worth_splitting: int
     reason: str
-    made: bool = False
+    made: bool
 
     @property
     def shards(self) -> int:

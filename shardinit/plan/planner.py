@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
@@ -22,7 +21,8 @@ from shardinit.plan.topology import Topology
 
 MOST_REJECTED = 12
 MOST_LANES = 2**32
-BROKEN = sys.maxsize  # bytes of a mesh on which a rule cannot be followed
+
+Size = int | PlanError  # bytes per device of a mesh, or why a rule cannot be followed on it
 
 
 def plan(
@@ -182,7 +182,7 @@ class _Search:
         rejected: list[Rejected] = []
         broken: PlanError | None = None
         for choices, sizes in self.levels(axis_size):
-            order = sorted(range(len(choices)), key=lambda i: (sizes[i], i))
+            order = sorted(range(len(choices)), key=lambda i: (_comparable(sizes[i]), i))
             for place, i in enumerate(order):
                 try:
                     found = self.on(choices[i])
@@ -191,7 +191,7 @@ class _Search:
                     rejected.append(Rejected(choices[i].mesh_axes, None, None, str(error)))
                     continue
                 if self.budget is None or found.peak_bytes <= self.budget:
-                    others = [self.left(choices[j], sizes[j]) for j in order[place + 1 :]]
+                    others = [_left(choices[j], sizes[j]) for j in order[place + 1 :]]
                     return replace(found, rejected=_distinct([*rejected, *others]))
                 why = f"its peak of {size_text(found.peak_bytes)} does not fit memory_budget={size_text(self.budget)}"
                 rejected.append(Rejected(choices[i].mesh_axes, found.bytes_per_device, found.peak_bytes, why))
@@ -199,49 +199,39 @@ class _Search:
             raise broken
         return None
 
-    def levels(self, axis_size: int) -> Iterator[tuple[list[MeshChoice], list[int]]]:
+    def levels(self, axis_size: int) -> Iterator[tuple[list[MeshChoice], list[Size]]]:
         """Yield meshes and their bytes per device, by effort.
 
         One that leaves devices idle comes last, unless it at least halves what a device holds.
         """
-        idling: list[tuple[MeshChoice, int]] = []
+        idling: list[tuple[MeshChoice, Size]] = []
         for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
             if not choices:
                 continue
             sizes = self.sizes(choices)
             used = [math.prod(mesh.axes.values()) for mesh in choices]
-            least = min(size for size, count in zip(sizes, used, strict=True) if count == max(used))
-            late = [count < max(used) and 2 * size > least for size, count in zip(sizes, used, strict=True)]
-            pairs = list(zip(choices, sizes, strict=True))
-            idling += [pair for pair, is_late in zip(pairs, late, strict=True) if is_late]
-            now = [pair for pair, is_late in zip(pairs, late, strict=True) if not is_late]
+            least = min(_comparable(size) for size, count in zip(sizes, used, strict=True) if count == max(used))
+            now: list[tuple[MeshChoice, Size]] = []
+            for mesh, size, count in zip(choices, sizes, used, strict=True):
+                is_late = count < max(used) and 2 * _comparable(size) > least
+                (idling if is_late else now).append((mesh, size))
             yield [mesh for mesh, _ in now], [size for _, size in now]
         if idling:
             yield [mesh for mesh, _ in idling], [size for _, size in idling]
 
-    def sizes(self, choices: list[MeshChoice]) -> list[int]:
+    def sizes(self, choices: list[MeshChoice]) -> list[Size]:
         """Bytes on one device, per mesh; without rules counted for all meshes at once."""
         if len(choices) == 1:
             return [0]
         if not any(self.work.rules):
-            return bytes_by_mesh(self.work.specs, choices)
+            return [*bytes_by_mesh(self.work.specs, choices)]
         return [self._bytes(mesh) for mesh in choices]
 
-    def left(self, mesh: MeshChoice, size: int) -> Rejected:
-        """Describe a mesh that was not tried."""
-        if size < BROKEN:
-            return Rejected(mesh.mesh_axes, size, None, f"leaves {size_text(size)} on a device, no less")
-        try:
-            place_all(self.work.specs, self.work.rules, mesh)
-        except PlanError as error:
-            return Rejected(mesh.mesh_axes, None, None, str(error))
-        raise AssertionError(mesh)
-
-    def _bytes(self, mesh: MeshChoice) -> int:
+    def _bytes(self, mesh: MeshChoice) -> Size:
         try:
             states = place_all(self.work.specs, self.work.rules, mesh)
-        except PlanError:  # said when this mesh is tried, after all others
-            return BROKEN
+        except PlanError as error:
+            return error
         return sum(s.bytes_per_device for s in states if s.spec.kind != "attribute")
 
     def all(self, axis_size: int) -> list[InitPlan]:
@@ -264,20 +254,19 @@ class _Search:
         keys = key_bytes(tables, states, mesh)
         steps: tuple[Step, ...] = schedule(loads_of(pieces, states, mesh), keys, names, mesh, self.budget)
         return InitPlan(
-            mesh.axis_size,
-            self.topology,
-            mesh.mesh_axes,
-            mesh.lanes,
-            cast(Numerics, self.numerics),
-            states,
-            mesh.reason,
-            cast(Remainder, self.remainder),
-            mesh.padded,
-            self.budget,
-            steps,
-            (),
-            self.work.program is not None,
-            self.work.program,
+            axis_size=mesh.axis_size,
+            topology=self.topology,
+            mesh_axes=mesh.mesh_axes,
+            lanes_axis=mesh.lanes,
+            numerics=cast(Numerics, self.numerics),
+            states=states,
+            reason=mesh.reason,
+            remainder=cast(Remainder, self.remainder),
+            padded_axis_size=mesh.padded,
+            memory_budget=self.budget,
+            steps=steps,
+            of_program=self.work.program is not None,
+            program=self.work.program,
         )
 
 
@@ -293,6 +282,17 @@ def _made_together(pieces, states: tuple[StatePlan, ...]) -> tuple[StatePlan, ..
                 reason = f"{states[n].reason}; made in one piece with states that lie otherwise, so devices communicate"
                 changed[n] = replace(states[n], strategy="gspmd", reason=reason)
     return tuple(changed)
+
+
+def _comparable(size: Size) -> float:
+    return math.inf if isinstance(size, PlanError) else size
+
+
+def _left(mesh: MeshChoice, size: Size) -> Rejected:
+    """Describe a mesh that was not tried."""
+    if isinstance(size, PlanError):
+        return Rejected(mesh.mesh_axes, None, None, str(size))
+    return Rejected(mesh.mesh_axes, size, None, f"leaves {size_text(size)} on a device, no less")
 
 
 def _distinct(rejected: Sequence[Rejected]) -> tuple[Rejected, ...]:

@@ -124,9 +124,8 @@ class PieceMemory:
     tpu_scalar: int = 0
 
     def peak(self, platform: str, lanes: int) -> int:
-        """Bytes of temporaries for that many lanes at once."""
-        moments = getattr(self, platform if platform in ("cpu", "tpu") else "gpu")
-        most = max((m.lane * lanes + m.shared for m in moments), default=0)
+        """Bytes of temporaries for that many lanes at once, on ``cpu``, ``gpu`` or ``tpu``."""
+        most = max((m.lane * lanes + m.shared for m in getattr(self, platform)), default=0)
         return most if platform != "tpu" else max(most, self.tpu_scalar if lanes > 1 else self.tpu_scalar * 5 // 4)
 
 

@@ -168,7 +168,7 @@ def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:
     axes = dict(plan.mesh_axes) or {"device": 1}
     count = math.prod(axes.values())
     lanes = plan.lanes_per_device
-    total = plan.padded_axis_size or plan.axis_size
+    total = plan.padded_axis_size
     lines = []
     for number in range(min(count, MOST_DEVICES)):
         place, rest = {}, number

@@ -117,7 +117,7 @@ def _data(plan: InitPlan, certificate: Any) -> dict[str, Any]:
     groups, reasons = _groups(plan)
     return {
         "lanes": plan.axis_size,
-        "padded": plan.padded_axis_size or plan.axis_size,
+        "padded": plan.padded_axis_size,
         "lanesAxis": plan.lanes_axis,
         "lanesPerDevice": plan.lanes_per_device,
         "held": plan.bytes_per_device,

@@ -199,7 +199,7 @@ def test_no_order_is_better_where_some_pieces_wait_for_each_other(pieces, linked
 
 
 def mesh_of_one():
-    return MeshChoice({"lanes": 1}, "lanes", None, 1, 1, "auto", "cpu", 1 << 20, "")
+    return MeshChoice({"lanes": 1}, "lanes", None, 1, 1, "auto", "cpu", 1 << 20, "", made=True)
 
 
 @settings(MODEST, max_examples=300)

@@ -8,7 +8,7 @@ from rich.table import Table
 from shardinit.plan.text import cut_name, rendered, size_text
 
 if TYPE_CHECKING:
-    from shardinit.certify.certificate import Certificate
+    from shardinit.certify.certificate import Certificate, PieceCertificate
 
 
 def certificate_text(certificate: "Certificate") -> str:
@@ -35,10 +35,16 @@ def _programs(certificate: "Certificate") -> Table:
     for p in certificate.pieces:
         label = cut_name(p.state) + (f" ×{p.count}" if p.count > 1 else "")
         planned = "-" if p.predicted_peak_bytes is None else size_text(p.predicted_peak_bytes)
-        where = "does not compile" if p.error else ", ".join(p.collectives) or "none: shard-local"
+        where = "does not compile" if p.error else _communication(p)
         sizes = ["-" if p.error else size_text(n) for n in (p.output_bytes, p.temporary_bytes, p.peak_bytes)]
         table.add_row(label, p.strategy, "-" if p.error else f"{p.seconds:.2f} s", *sizes, planned, where)
     return table
+
+
+def _communication(piece: "PieceCertificate") -> str:
+    if piece.is_shard_local:
+        return "none: shard-local"
+    return ", ".join(piece.collectives) + (": collects what other devices made" if piece.gathers else "")
 
 
 def _moments(certificate: "Certificate") -> Table:

@@ -13,11 +13,10 @@ import pytest
 from brainstate import ParamState
 
 import shardinit
+from shardinit.certify import export, processes
 from shardinit.certify.targets import read_card
 from tests.modules import Draws, Normalized
 from tests.test_examples import load as load_example
-
-certify_stage = sys.modules["shardinit.certify.certify"]
 
 
 class Neurons(brainstate.nn.Module):
@@ -86,7 +85,7 @@ def test_collectives_are_found_and_refused(monkeypatch):
     (piece,) = (p for p in certificate.pieces if p.strategy == "gspmd")
     assert "all-reduce" in piece.collectives
     assert certificate.passed  # there they are allowed
-    monkeypatch.setattr(certify_stage, "strategy_of", lambda program, layout: "shard_map")
+    monkeypatch.setattr(export, "strategy_of", lambda program, layout: "shard_map")
     refused = planned.certify()
     assert not refused.passed
     assert "communicates (all-reduce)" in refused.failures[0]
@@ -108,13 +107,13 @@ def test_a_peak_above_the_budget_is_refused():
     ],
 )
 def test_compilers_that_fail_are_named_and_the_others_go_on(monkeypatch, tmp_path, body, message):
-    real = certify_stage.CHILD.read_text()
+    real = processes.CHILD.read_text()
     broken = tmp_path / "child.py"
     hook = f"    if piece['file'].endswith('1.bin'):\n        {body}\n"
     marker = '    with open(piece["file"], "rb") as file:\n'
     assert marker in real
     broken.write_text(real.replace(marker, hook + marker))
-    monkeypatch.setattr(certify_stage, "CHILD", broken)
+    monkeypatch.setattr(processes, "CHILD", broken)
     certificate = planned_for(Neurons()).certify(timeout=2 if "sleep" in body else 60, workers=1)
     assert not certificate.passed
     failed = [piece for piece in certificate.pieces if piece.error]

@@ -1,0 +1,66 @@
+"""Programs of a plan, lowered for a target and written to files for its compiler."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import export
+from jax.sharding import AbstractMesh, AxisType
+
+from shardinit.ambient import no_ambient_mesh
+from shardinit.certify.targets import Target
+from shardinit.compile.compiler import layout_for, prepare
+from shardinit.compile.lowering import key_program, piece_program, strategy_of
+from shardinit.plan.init_plan import InitPlan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExportedProgram:
+    """A program on its way to the compiler; ``pieces`` are the numbers of those it serves."""
+
+    number: int
+    strategy: str
+    pieces: tuple[int, ...]
+    outputs: int
+    on_mesh: bool
+    file: str
+    specs: list[list[Any]]
+    error: str
+
+
+def export_all(plan: InitPlan, target: Target, folder: Path) -> list[ExportedProgram]:
+    """Lower every unique program of a plan for its target, the key programs first, each to a file."""
+    names, sizes = [n for n, _ in plan.mesh_axes], [s for _, s in plan.mesh_axes]
+    mesh = AbstractMesh(tuple(sizes), tuple(names), axis_types=(AxisType.Auto,) * len(names)) if names else None
+    found: list[ExportedProgram] = []
+    with no_ambient_mesh(), jax.disable_jit(False):
+        work, layout, unique, _ = prepare(plan.program, plan, mesh)
+        at = {id(instance): number for number, (_, instance) in enumerate(work.pieces)}
+        tables: dict[Any, None] = {}
+        for program in unique:
+            own = layout_for(program, layout)
+            tables |= dict.fromkeys((t, own) for t, _ in program.structure.keys)
+        for table, own in tables:
+            made = key_program(work.tables[table], own)
+            found.append(_export(len(found), "keys", (), 1, own, made, target, folder))
+        for program in unique:
+            own = layout_for(program, layout)
+            made = piece_program(program, work.tables, own)
+            pieces = tuple(at[id(i)] for i in program.instances)
+            strategy = strategy_of(program, own)
+            found.append(_export(len(found), strategy, pieces, len(program.placements), own, made, target, folder))
+    return found
+
+
+def _export(number, strategy, pieces, outputs, layout, made, target: Target, folder: Path) -> ExportedProgram:
+    jitted, arguments = made
+    file = folder / f"{number}.bin"
+    error = ""
+    try:
+        file.write_bytes(export.export(jitted, platforms=[target.platform])(*arguments).serialize())
+    except Exception as raised:  # lowering for the target is part of what is certified
+        error = f"{type(raised).__name__}: {raised}"
+    shardings = [a.sharding for a in jax.tree.leaves(arguments)]
+    specs = [list(s.spec) if s is not None else [] for s in shardings]
+    return ExportedProgram(number, strategy, pieces, outputs, layout.mesh is not None, str(file), specs, error)

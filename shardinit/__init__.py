@@ -1,32 +1,19 @@
-"""shardinit: brainstate states, initialized straight into distributed arrays."""
+"""shardinit: brainstate states, initialized straight into distributed arrays.
 
-from shardinit.certify.certificate import Certificate
-from shardinit.certify.certify import certify
-from shardinit.compile.compiler import CompiledInit, compile
-from shardinit.discover.discovery import discover
-from shardinit.discover.private_brainstate import NonBatchState
-from shardinit.discover.program import LaneProgram
-from shardinit.emulate import emulate_cpu
-from shardinit.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    AxisAssignmentError,
-    BackendStartedError,
-    CertificateError,
-    ConcreteValueError,
-    LaneValueError,
-    MemoryBudgetError,
-    PlanError,
-    ShardInitError,
-    TargetError,
-)
-from shardinit.execute.executor import InitResult, execute
-from shardinit.execute.receipt import Receipt
-from shardinit.initialize import pmap2_new_states, shard_new_states, vmap2_new_states
-from shardinit.plan.init_plan import InitPlan
-from shardinit.plan.planner import plan
-from shardinit.plan.specs import LeafSpec, StateSpec
-from shardinit.plan.topology import Topology
+The names are loaded on first use, so that ``shardinit.launch`` and the command line can start and watch
+processes without JAX.
+"""
+
+# ruff: noqa: F403, F405
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shardinit import launch as launch
+    from shardinit.public import *
 
 __all__ = [
     "ArgumentError",
@@ -37,10 +24,13 @@ __all__ = [
     "CertificateError",
     "CompiledInit",
     "ConcreteValueError",
+    "DisagreementError",
     "InitPlan",
     "InitResult",
+    "JoinError",
     "LaneProgram",
     "LaneValueError",
+    "LaunchError",
     "LeafSpec",
     "MemoryBudgetError",
     "NonBatchState",
@@ -60,3 +50,28 @@ __all__ = [
     "shard_new_states",
     "vmap2_new_states",
 ]
+
+
+class _Package(ModuleType):
+    """A module whose public names load on first use and win over subpackages of the same name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "launch":
+            return importlib.import_module("shardinit.launch")
+        if name not in __all__:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        public = importlib.import_module("shardinit.public")
+        for each in __all__:
+            super().__setattr__(each, getattr(public, each))
+        return getattr(public, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Importing shardinit.plan.planner would otherwise bind the name `plan` to the subpackage.
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

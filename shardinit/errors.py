@@ -12,7 +12,10 @@
     ├── MemoryBudgetError (ValueError)      states that fit no device, however they are split
     ├── CertificateError (RuntimeError)     a certificate that cannot be made: a compiler that is not installed, ...
     ├── BackendStartedError (RuntimeError)  a setting that comes after the backend has started
-    └── TargetError (ValueError)            a command-line target that gives no module
+    ├── TargetError (ValueError)            a command-line target that gives no module
+    ├── LaunchError (ValueError)            variables or flags that do not say how many processes there are, and which
+    ├── JoinError (TimeoutError)            a process that never came
+    └── DisagreementError (RuntimeError)    processes that would compute different things
 
 Each leaf also inherits the built-in that a caller of brainstate would catch.
 An exception that the module's own init code raises is passed on unchanged.
@@ -61,3 +64,15 @@ class BackendStartedError(ShardInitError, RuntimeError):
 
 class TargetError(ShardInitError, ValueError):
     """A command-line target that does not lead to a module."""
+
+
+class LaunchError(ShardInitError, ValueError):
+    """Variables or flags that are half set or contradict each other about the processes of a job."""
+
+
+class JoinError(ShardInitError, TimeoutError):
+    """A process that did not come within the deadline."""
+
+
+class DisagreementError(ShardInitError, RuntimeError):
+    """Processes that would compute different things."""

@@ -9,7 +9,9 @@ import shardinit
 
 ROOT = Path(shardinit.__file__).parent
 FLOORS = [
+    "public",
     "cli",
+    "launch",
     "initialize",
     "report",
     "execute",

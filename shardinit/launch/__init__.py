@@ -1,0 +1,1 @@
+"""Processes: how they find each other, start, are watched and end."""

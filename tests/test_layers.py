@@ -22,6 +22,7 @@ FLOORS = [
     "plan",
     "emulate",
     "ambient",
+    "exchange",
     "private_jax",
     "errors",
 ]

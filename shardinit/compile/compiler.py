@@ -14,12 +14,14 @@ import jax
 from jax.sharding import Mesh
 
 from shardinit.ambient import no_ambient_mesh
+from shardinit.compile.fingerprint import environment_fields, program_fields
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import key_program, piece_program, strategy_of, table_shape
 from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
 from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
+from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
 from shardinit.lane.equations import Atom, Equation, Variable
 from shardinit.lane.key_rows import KeyTable
@@ -118,7 +120,9 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     Raises
     ------
     PlanError
-        If the mesh is not the plan's, or this machine has fewer devices.
+        If the mesh is not the plan's, or there are fewer devices.
+    DisagreementError, JoinError
+        If the mesh is that of several processes, and they would not compile the same, or one does not come.
 
     Examples
     --------
@@ -152,6 +156,9 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
 
 def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: float) -> CompiledInit:
     work, layout, unique, sequence = prepare(program, plan, None if mesh is None else with_auto_axes(mesh))
+    ranks = () if mesh is None else processes_of(mesh.devices.flat)
+    if is_shared(ranks):  # programs that differ would give wrong numbers, or hang
+        agree("program", environment_fields() | program_fields(program, plan, layout, unique, sequence), ranks)
     compiler = _Compiler(layout, work.tables)
     programs = tuple(compiler.submit(u) for u in unique)
     return CompiledInit(

@@ -15,6 +15,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
+from shardinit.compile.fingerprint import value_digest
+from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
@@ -112,14 +114,24 @@ def execute(
         Time that planning took, for the receipt.
     again
         Whether the module was written before by the same ``compiled``.
+
+    Raises
+    ------
+    DisagreementError, JoinError
+        If the mesh is that of several processes, and their random states or a state that all lanes share
+        differ, or one does not come.
     """
     started = time.perf_counter()
     program, plan = compiled.program, compiled.plan
     keys = _base_keys(compiled, key)
+    ranks = () if compiled.mesh is None else processes_of(compiled.mesh.devices.flat)
+    agree("random state", {f"key {i}": value_digest(k).hex()[:16] for i, k in enumerate(keys)}, ranks)
     with no_ambient_mesh(), jax.disable_jit(False):
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
         next_keys = [key_after(k, plan.axis_size) for k in keys]
+        if is_shared(ranks):
+            agree("shared states", _shared_values(compiled, values), ranks)
     versions = dict(_versions())
     write_back(program, values, next_keys, again=again)
     in_states = _state_values(compiled, values)
@@ -162,7 +174,22 @@ def _on_mesh(value: Any, mesh: Mesh | None) -> Any:
     sharding = getattr(value, "sharding", None)
     if mesh is None or not isinstance(sharding, NamedSharding) or sharding.mesh == mesh:
         return value
-    return jax.device_put(value, NamedSharding(mesh, sharding.spec))
+    renamed = NamedSharding(mesh, sharding.spec)
+    if sharding.is_fully_addressable:
+        return jax.device_put(value, renamed)
+    return jax.make_array_from_single_device_arrays(value.shape, renamed, [s.data for s in value.addressable_shards])
+
+
+def _shared_values(compiled: CompiledInit, values: Sequence[Any]) -> dict[str, str]:
+    """Digest of each state that all lanes share, and so all processes."""
+    left = iter(values)
+    found = {}
+    for output in compiled.program.outputs:
+        made = [next(left) for _ in output.atoms]
+        if output.spec.out_axis is None:
+            leaves = [getattr(atom, "value", v) for atom, v in zip(output.atoms, made, strict=True)]
+            found[output.spec.name] = " ".join(value_digest(leaf).hex()[:16] for leaf in leaves)
+    return found
 
 
 def _state_values(compiled: CompiledInit, values: Sequence[Any]) -> list[Any]:

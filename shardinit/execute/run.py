@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
 from shardinit.compile.keys import is_prefix_stable
@@ -15,7 +16,7 @@ from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import literal_tables
 from shardinit.discover.program import RandomInput
 from shardinit.lane.checks import Check
-from shardinit.lane.equations import Variable, evaluate, slice_of
+from shardinit.lane.equations import Variable, evaluate, is_key, slice_of
 
 Progress = Callable[[int, int], None]
 
@@ -146,13 +147,25 @@ class _Launcher:
 
 def _put(value: Any, layout: Layout) -> Any:
     """Put a value where a layout wants what all devices share."""
-    if layout.mesh is not None:
-        return jax.device_put(value, layout.replicated)
+    sharding = layout.replicated
+    if sharding is not None:
+        if sharding.is_fully_addressable:
+            return jax.device_put(value, sharding)
+        return _put_own(value, sharding)
     home = getattr(jax.config, "jax_default_device", None)
     if not isinstance(home, jax.Device):
         home = jax.local_devices(backend=home)[0]
     elsewhere = isinstance(value, jax.Array) and value.devices() != {home}
     return jax.device_put(value, home) if elsewhere else value
+
+
+def _put_own(value: Any, sharding: Any) -> jax.Array:
+    """Put a value on this process's devices; ``device_put`` would compare it with all others by a collective."""
+    if isinstance(value, jax.Array) and is_key(value):
+        raw = _put_own(jax.random.key_data(value), sharding)
+        return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(value))
+    shards = [jax.device_put(value, device) for device in sorted(sharding.addressable_devices, key=lambda d: d.id)]
+    return jax.make_array_from_single_device_arrays(shards[0].shape, sharding, shards)
 
 
 def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
@@ -168,14 +181,13 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
     """Run the effect of a check where its predicate asks for it, a device's share of the lanes at a time."""
     axis_size = compiled.plan.axis_size
     by_lane = any(a.on_axis for a in check.equation.inputs)
+    lanes = _own_lanes(compiled)
     if predicate is not None:
-        branches = _local_values(predicate)[:axis_size] if predicate.ndim else _local_values(predicate)
-        acting = np.flatnonzero(np.isin(branches, sorted(check.branches)))
+        where, branches = _own_values(predicate)
+        acting = where[np.isin(branches, sorted(check.branches)) & (where < axis_size)]
         if not acting.size:
             return
-        lanes = acting[:1] if by_lane and branches.size == axis_size else np.arange(axis_size)
-    else:
-        lanes = np.arange(axis_size)
+        lanes = acting[:1] if by_lane and predicate.ndim else lanes
     equations = slice_of(check.equation.inputs)
     inputs: Sequence[RandomInput] = compiled.program.random_inputs
 
@@ -192,11 +204,30 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
     jax.effects_barrier()
 
 
-def _local_values(array: Any) -> np.ndarray:
-    """Values of this process's shards, in the order of the lanes."""
+def _own_lanes(compiled: CompiledInit) -> np.ndarray:
+    """Numbers of the lanes that this process computes."""
+    plan, mesh = compiled.plan, compiled.mesh
+    if mesh is None or plan.lanes_axis is None:
+        return np.arange(plan.axis_size)
+    sharding = NamedSharding(mesh, PartitionSpec(plan.lanes_axis))
+    computed = np.arange(plan.padded_axis_size)
+    parts = sharding.addressable_devices_indices_map(computed.shape).values()
+    own = np.unique(np.concatenate([computed[part] for part in parts])) if parts else computed[:0]
+    return own[own < plan.axis_size]
+
+
+def _own_values(array: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Values of this process's shards of ``[lanes]``, with the number of the lane of each; of a scalar, 0."""
     if not isinstance(array, jax.Array) or array.is_fully_addressable:
-        return np.asarray(array)
-    return np.concatenate([np.asarray(s.data) for s in array.addressable_shards])
+        values = np.atleast_1d(np.asarray(array))
+        return np.arange(len(values)), values
+    numbers = np.arange(max(array.size, 1)).reshape(array.shape)
+    found = {
+        int(n): v
+        for shard in array.addressable_shards
+        for n, v in zip(np.ravel(numbers[shard.index]), np.ravel(np.asarray(shard.data)), strict=True)
+    }
+    return np.array(sorted(found), int), np.array([found[n] for n in sorted(found)])
 
 
 def key_after(key: jax.Array, axis_size: int) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from shardinit.errors import ArgumentError, ArgumentTypeError
+from shardinit.exchange import exchange, is_shared, processes_of
 from shardinit.plan.chips import CHIPS, read_name
 
 
@@ -100,7 +101,7 @@ class Topology:
         devices = list(devices)
         if not devices:
             raise ArgumentError("devices is empty. Pass at least one, such as jax.devices().")
-        memory, usable = _memory(devices[0])
+        memory, usable = _memory(devices)
         return cls(devices[0].platform, len(devices), None, _fast(devices), memory, usable)
 
     @classmethod
@@ -110,9 +111,8 @@ class Topology:
         count = math.prod(size for _, size in axes)
         if not isinstance(mesh, jax.sharding.Mesh):
             return cls("cpu", count, axes)
-        device = mesh.devices.flat[0]
-        memory, usable = _memory(device)
-        return cls(device.platform, count, axes, None, memory, usable)
+        memory, usable = _memory([*mesh.devices.flat])
+        return cls(mesh.devices.flat[0].platform, count, axes, None, memory, usable)
 
 
 def _fast(devices: Sequence[Any]) -> int | None:
@@ -126,12 +126,16 @@ def _fast(devices: Sequence[Any]) -> int | None:
     return next(iter(homes.values()))
 
 
-def _memory(device: Any) -> tuple[int | None, int | None]:
-    """Published and usable bytes of a real device: its allocator's limit, or what its kind is known for."""
+def _memory(devices: Sequence[Any]) -> tuple[int | None, int | None]:
+    """Published and usable bytes of real devices: their allocators' limit, or what their kind is known for."""
+    device = next((d for d in devices if d.process_index == jax.process_index()), devices[0])
     chip = next((c for c in CHIPS.values() if c.kind == device.device_kind and c.platform != "cpu"), None)
     try:
         limit = (device.memory_stats() or {}).get("bytes_limit")
     except Exception:  # a device of another process, or of a compile-only topology, has none
         limit = None
+    ranks = processes_of(devices)
+    if is_shared(ranks) and device.platform != "cpu":  # every process must plan with the same number
+        limit = min(int(text) for text in exchange("memory limit", str(limit or 0), ranks)) or None
     published = chip.memory if chip else limit
     return published, limit or (chip.usable if chip else None)

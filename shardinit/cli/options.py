@@ -76,6 +76,43 @@ Diff = Annotated[
 ]
 
 
+class LogFormat(enum.StrEnum):
+    """Formats of log lines."""
+
+    text = "text"
+    json = "json"
+
+
+Launcher = Annotated[
+    str | None,
+    typer.Option(help="Whose variables say which process this is; 'none': a single process. Default: found by itself."),
+]
+Coordinator = Annotated[
+    str | None, typer.Option(help="HOST:PORT of process 0. PORT + 1 must be free and open too.", metavar="HOST:PORT")
+]
+Processes = Annotated[int | None, typer.Option(help="Number of processes of the job.", min=1)]
+ProcessId = Annotated[int | None, typer.Option(help="Which process this is, from 0.", min=0)]
+LocalDevices = Annotated[
+    str, typer.Option(help="Accelerators of this process: all, their numbers (0,1), or auto: its share by launcher.")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="Folder for logs, status and memory profiles of each rank.", file_okay=False)
+]
+Smi = Annotated[bool, typer.Option("--smi", help="Let jax-smi track memory, for shardinit top.")]
+Log = Annotated[LogFormat | None, typer.Option(help="Log lines on standard error, one per event.")]
+JoinTimeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds for all processes to join. Default: 60 on one machine, 600 on several.", min=1.0),
+]
+Grace = Annotated[float, typer.Option(help="Seconds between SIGTERM and SIGKILL when a job ends.", min=0.0)]
+GangSize = Annotated[
+    int | None, typer.Option("--processes", help="How many processes. With --per-gpu: default one per GPU.", min=1)
+]
+DevicesPerProcess = Annotated[int | None, typer.Option(help="Emulate that many CPU devices in each process.", min=1)]
+PerGpu = Annotated[bool, typer.Option("--per-gpu", help="One GPU for each process.")]
+Port = Annotated[int | None, typer.Option(help="Port of process 0. Default: a free one.", min=1, max=65534)]
+
+
 def read_rules(texts: list[str] | None) -> list[tuple[str, object]]:
     """Read ``layers/*/weight=lanes,None,model``.
 

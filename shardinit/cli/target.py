@@ -1,5 +1,6 @@
 """Targets of the command line: ``package.module:factory`` or ``path/file.py:factory``."""
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -66,6 +67,19 @@ def build_module(target: str) -> Any:
             f"{target} returned a {type(module).__name__} without init_all_states. Return a brainstate.nn.Module."
         )
     return module
+
+
+def sources() -> dict[str, str]:
+    """Digest of each file of the user's own that was imported, by the name of its module."""
+    from shardinit.discover.trace import is_library
+
+    found = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and path.endswith(".py") and not is_library(path) and os.path.isfile(path):
+            with open(path, "rb") as file:
+                found[f"source of {name}"] = hashlib.sha256(file.read()).hexdigest()[:16]
+    return found
 
 
 def _from_file(path: str) -> ModuleType:

@@ -1,0 +1,46 @@
+"""How a command fails: one message, the user's part of a traceback, an exit code."""
+
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from shardinit.errors import DisagreementError, JoinError, ShardInitError
+from shardinit.launch.exits import DISAGREE, NEVER_CAME
+from shardinit.launch.rank import Rank
+
+RANK: Rank | None = None  # this process, where it is one of several
+
+
+def fail(code: int, message: str, error: BaseException | None = None) -> NoReturn:
+    """Print one message, and the user's part of a traceback, and leave.
+
+    Of several ranks that fail alike only the first shows it whole; what is between ranks is shown by all.
+    """
+    lines = []
+    if error is not None and not isinstance(error, ShardInitError):
+        lines = _user_traceback(error)
+    elif error is not None:
+        message = f"{message}: {error}"
+    text = "".join(lines) + f"shardinit: {message}"
+    between_ranks = isinstance(error, (JoinError, DisagreementError)) or code in (NEVER_CAME, DISAGREE)
+    first = None if RANK is None or between_ranks else RANK.is_first_to_say(text)
+    print(text if first is None else f"shardinit: failed as rank {first} did", file=sys.stderr)
+    raise typer.Exit(code if error is None else code_of(error, code))
+
+
+def code_of(error: BaseException, otherwise: int) -> int:
+    """Exit code of what goes wrong between processes; ``otherwise`` for anything else."""
+    if isinstance(error, JoinError):
+        return NEVER_CAME
+    return DISAGREE if isinstance(error, DisagreementError) else otherwise
+
+
+def _user_traceback(error: BaseException) -> list[str]:
+    """Frames of the user's code, without those of shardinit, brainstate and JAX."""
+    from shardinit.discover.trace import is_library
+
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library(f.filename)]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    return lines + traceback.format_exception_only(error)

@@ -1,0 +1,285 @@
+"""The commands about processes: ``launch``, ``top``, ``doctor``, and ``run`` as one process of several."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shardinit.cli import failure
+from shardinit.cli import options as o
+from shardinit.cli.failure import code_of, fail
+from shardinit.errors import LaunchError
+from shardinit.launch.control import Hub, Spoke, cannot_listen
+from shardinit.launch.detect import detect
+from shardinit.launch.exits import FAILED, NEVER_CAME, PREEMPTED, USAGE
+from shardinit.launch.folder import write_json
+from shardinit.launch.join import LOCAL_SECONDS, join_seconds
+from shardinit.launch.logs import Echo
+from shardinit.launch.rank import Rank
+from shardinit.launch.spec import LaunchSpec
+from shardinit.launch.supervisor import Job, Supervisor
+
+PROGRAM = (sys.executable, "-m", "shardinit.cli.main")
+OF_OUTER_JOBS = ("JAX_COORDINATOR_PORT", "JAX_LOCAL_DEVICE_IDS", "JAX_PROCESS_COUNT", "JAX_PROCESS_INDEX")
+
+
+def launch(
+    context: typer.Context,
+    processes: o.GangSize = None,
+    devices_per_process: o.DevicesPerProcess = None,
+    per_gpu: o.PerGpu = False,
+    run_folder: o.RunFolder = None,
+    smi: o.Smi = False,
+    log: o.Log = o.LogFormat.text,
+    join_timeout: o.JoinTimeout = None,
+    grace: o.Grace = 10.0,
+    port: o.Port = None,
+) -> None:
+    """Start several processes on this machine and watch them: [--] TARGET and the options of run.
+
+    Lines that a process prints have its rank before them, and are kept in the run's folder. When one fails, all end.
+    """
+    root = context.find_root().command
+    asked = root.commands["run"].make_context("shardinit run", list(context.args), parent=context.parent).params  # type: ignore[attr-defined]
+    gpus = _gpus() if per_gpu else []
+    processes = _gang_size(processes, devices_per_process, per_gpu, gpus)
+    port = _free_port() if port is None else port
+    _check_port(port)
+    folder = _new_folder(run_folder)
+    seconds = join_timeout or LOCAL_SECONDS
+    arguments = [*context.args, *(["--smi"] if smi else []), "--log", log.value if log else "text"]
+    if devices_per_process is not None:
+        if asked["devices"] is not None:
+            fail(USAGE, "--devices-per-process and --devices say the same. Leave --devices out")
+        arguments += ["--devices", str(devices_per_process)]
+    environments = {}
+    for rank in range(processes):
+        environments[rank] = _environment(folder, seconds) | {
+            "SHARDINIT_LAUNCHER": "local",
+            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+            "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",
+            "JAX_NUM_PROCESSES": str(processes),
+            "JAX_PROCESS_ID": str(rank),
+        }
+        if any(name in os.environ for name in ("grpc_proxy", "https_proxy", "http_proxy")):
+            environments[rank]["no_grpc_proxy"] = "127.0.0.1"  # or the proxy would be asked for the coordinator
+        for name in OF_OUTER_JOBS:
+            environments[rank].pop(name, None)
+        if per_gpu:
+            environments[rank]["CUDA_VISIBLE_DEVICES"] = gpus[rank]
+    command = [*PROGRAM, "run", *arguments]
+    echo = Echo(log == o.LogFormat.json, 0 if asked["as_json"] else None)
+    echo.say(f"{processes} processes on this machine, logs in {folder}", folder=str(folder))
+    job = Job(command, environments, processes, folder, seconds, grace)
+    _write_launch(folder, processes, command)
+    raise typer.Exit(asyncio.run(Supervisor(job, echo).run()))
+
+
+def top(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    interval: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show the memory of every rank and device of a run, live, from the files in its folder."""
+    from shardinit.launch.top import show
+
+    try:
+        show(run, interval, once, as_json)
+    except LaunchError as error:
+        fail(USAGE, str(error))
+
+
+def doctor(as_json: o.AsJson = False) -> None:
+    """Say what is wrong with this machine and its environment, and how to mend it."""
+    from shardinit.launch.doctor import run_checks, show
+
+    raise typer.Exit(show(run_checks(os.environ), as_json))
+
+
+def find_spec(
+    launcher: str | None,
+    coordinator: str | None,
+    processes: int | None,
+    process_id: int | None,
+    local_devices: str,
+    devices: int | None,
+) -> LaunchSpec:
+    """Find out which process of how many this is, or leave. Emulated ``devices`` are CPUs, whatever else is there."""
+    try:
+        return detect(
+            os.environ if devices is None else {**os.environ, "JAX_PLATFORMS": "cpu"},
+            coordinator=coordinator,
+            processes=processes,
+            process_id=process_id,
+            local_devices=local_devices,
+            launcher=launcher,
+        )
+    except LaunchError as error:
+        fail(USAGE, str(error))
+
+
+def supervise_rank(
+    spec: LaunchSpec,
+    run_folder: Path | None,
+    log: o.LogFormat | None,
+    join_timeout: float | None,
+    grace: float,
+    as_json: bool,
+) -> int:
+    """Be the parent of this rank: the same command again as a child, and a channel to the other ranks' parents."""
+    folder = Path(tempfile.mkdtemp(prefix="shardinit-")) if run_folder is None else _new_folder(run_folder)
+    seconds = join_seconds(spec) if join_timeout is None else join_timeout
+    command = [*PROGRAM, *sys.argv[1:]]
+    echo = Echo(log == o.LogFormat.json, 0 if as_json else None)
+    job = Job(command, {spec.process_id: _environment(folder, seconds)}, spec.processes, folder, seconds, grace)
+    if spec.process_id == 0:
+        _write_launch(folder, spec.processes, command)
+    code = asyncio.run(_supervise(spec, job, echo))
+    if run_folder is None and code == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif run_folder is None:
+        echo.say(f"logs of rank {spec.process_id} are in {folder}", folder=str(folder))
+    return code
+
+
+async def _supervise(spec: LaunchSpec, job: Job, echo: Echo) -> int:
+    address, port = spec.coordinator_address, spec.control_port
+    assert address is not None
+    assert port is not None
+    channel = (Hub if spec.process_id == 0 else Spoke)(spec.process_id, spec.processes, address.host, port)
+    try:
+        if spec.process_id == 0:
+            for number in (port - 1, port):
+                _try_port(number)
+        await channel.open()
+    except OSError as error:
+        echo.say(cannot_listen(number, error).why, code=NEVER_CAME)
+        return NEVER_CAME
+    try:
+        return await Supervisor(job, echo, channel).run()
+    finally:
+        await channel.close()
+
+
+@contextlib.contextmanager
+def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, smi: bool) -> Iterator[Rank]:
+    """Be a rank: alone, or a supervisor's child, which leaves without JAX's exit barrier if something is raised."""
+    supervised = os.environ.get("SHARDINIT_RUN_FOLDER") if spec.is_distributed else None
+    folder = Path(supervised) if supervised else None
+    if folder is None and (smi or run_folder is not None):
+        folder = _new_folder(run_folder)
+        _write_launch(folder, 1, sys.argv)
+        print(f"shardinit: logs and status in {folder}", file=sys.stderr)
+    rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None)
+    rank.watched()
+    if not spec.is_distributed:
+        yield rank
+        return
+    failure.RANK = rank
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield rank
+    except BaseException as error:
+        code = _exit_code(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _exit_code(error: BaseException) -> int:
+    """Exit code of what ended a rank, said to the user if it was not yet."""
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, SystemExit):  # by the user's own code; a rank that leaves early is not done
+        return error.code if isinstance(error.code, int) and error.code else 1
+    if isinstance(error, KeyboardInterrupt):
+        return PREEMPTED
+    with contextlib.suppress(typer.Exit):
+        fail(FAILED, "this rank failed", error)
+    return code_of(error, FAILED)
+
+
+def _environment(folder: Path, seconds: float) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SHARDINIT_RUN_FOLDER": str(folder.absolute()),
+        "SHARDINIT_STARTED": str(time.time()),
+        "SHARDINIT_JOIN_TIMEOUT": str(seconds),
+    }
+
+
+def _write_launch(folder: Path, processes: int, command: list[str]) -> None:
+    write_json(
+        folder / "launch.json",
+        processes=processes,
+        command=command,
+        started=time.time(),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+    )
+
+
+def _new_folder(run_folder: Path | None) -> Path:
+    folder = run_folder or Path("shardinit-runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(USAGE, f"cannot make the run's folder {folder}: {error.strerror}. Name another by --run-folder DIR")
+    return folder
+
+
+def _gang_size(processes: int | None, devices_per_process: int | None, per_gpu: bool, gpus: list[str]) -> int:
+    if per_gpu and devices_per_process is not None:
+        fail(USAGE, "--per-gpu and --devices-per-process exclude each other: the one is for GPUs, the other for CPUs")
+    if processes is None and not per_gpu:
+        fail(USAGE, "--processes is missing. Write: shardinit launch --processes 4 --devices-per-process 2 TARGET ...")
+    processes = len(gpus) if processes is None else processes
+    if per_gpu and processes > len(gpus):
+        fail(USAGE, f"--per-gpu with processes={processes}, but visible GPUs={len(gpus)}. Use --processes {len(gpus)}")
+    return processes
+
+
+def _gpus() -> list[str]:
+    """Names of the visible GPUs, as CUDA_VISIBLE_DEVICES takes them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        fail(USAGE, f"--per-gpu finds no GPU: nvidia-smi failed ({error}). On CPUs use --devices-per-process N")
+    return found.split()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _try_port(port: int) -> None:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind(("", port))
+
+
+def _check_port(port: int) -> None:
+    try:
+        _try_port(port)
+    except OSError as error:
+        print(f"shardinit: {cannot_listen(port, error).why}", file=sys.stderr)
+        raise typer.Exit(NEVER_CAME) from None

@@ -1,0 +1,106 @@
+"""What ``shardinit run`` does once it knows which process of how many it is."""
+
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+from shardinit.cli.asked import Asked
+from shardinit.cli.failure import fail
+from shardinit.launch.exits import FAILED
+from shardinit.launch.rank import Rank
+
+
+def initialize_states(asked: Asked, rank: Rank, as_json: bool, smi: bool) -> None:
+    """Plan, compile, execute, report; the first rank prints what all have in common."""
+    program, planned = asked.plan(rank)
+    rank.planned_bytes = planned.bytes_per_device
+    rank.write_plan(planned.to_json())
+    if smi:
+        rank.track_memory()
+    rank.event("planned", f"{len(planned.states)} states, {planned.bytes_per_device} bytes per device")
+    if rank.is_first and not as_json:
+        _show_table(planned)
+    from shardinit.compile.compiler import compile
+    from shardinit.execute.executor import execute
+    from shardinit.report.progress import progress_bar
+
+    started = time.perf_counter()
+    try:
+        with progress_bar() as update:
+
+            def progress(done: int, total: int) -> None:
+                update(done, total)
+                rank.progress(done, total)
+
+            compiled = compile(program, planned)
+            rank.event("executing", f"{len(compiled.sequence)} pieces by {len(compiled.programs)} programs")
+            result = execute(compiled, progress=progress)
+        rank.event("written", f"{result.receipt.states} states in {time.perf_counter() - started:.2f} s")
+        summaries = rank.finish(_summary(rank, result.receipt))
+    except Exception as error:
+        fail(FAILED, "initialization failed", error)
+    rank.event("finished", "all ranks are done" if rank.spec.is_distributed else "done")
+    if rank.is_first:
+        _show_result(planned, result, summaries, as_json)
+
+
+def _summary(rank: Rank, receipt: Any) -> dict[str, Any]:
+    import socket
+
+    import psutil
+
+    return {
+        "rank": rank.spec.process_id,
+        "host": socket.gethostname(),
+        "devices": len(receipt.measured_bytes),
+        "most_bytes": max(receipt.measured_bytes.values(), default=0),
+        "least_bytes": min(receipt.measured_bytes.values(), default=0),
+        "rss_bytes": psutil.Process().memory_info().rss,
+        "seconds": receipt.seconds,
+    }
+
+
+def _show_result(planned: Any, result: Any, summaries: list[dict[str, Any]], as_json: bool) -> None:
+    receipt = result.receipt
+    if as_json:
+        found = {"plan": json.loads(planned.to_json()), "receipt": json.loads(receipt.to_json())}
+        print(json.dumps({**found, "ranks": summaries} if len(summaries) > 1 else found))
+        return
+    from shardinit.plan.text import mesh_picture
+
+    print(f"\n{receipt}\n")
+    if len(summaries) > 1:
+        _show_ranks(summaries, planned.bytes_per_device)
+    print(mesh_picture(planned, [str(d) for d in result.mesh.devices.flat] if result.mesh else None))
+
+
+def _show_ranks(summaries: list[dict[str, Any]], planned_bytes: int) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from shardinit.plan.text import rendered, size_text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("rank", "host", "devices", "on each device", "", "process memory", "seconds"):
+        table.add_column(name, justify="left" if name in ("host", "") else "right")
+    for each in summaries:
+        equal = each["most_bytes"] == each["least_bytes"] == planned_bytes
+        held = " to ".join(dict.fromkeys(size_text(each[name]) for name in ("least_bytes", "most_bytes")))
+        texts = (held, "equal to the plan" if equal else "", size_text(each["rss_bytes"]), f"{each['seconds']:.2f}")
+        table.add_row(str(each["rank"]), each["host"], str(each["devices"]), *texts)
+    print(f"{rendered(table, width())}\n")
+
+
+def _show_table(planned: Any) -> None:
+    from shardinit.plan.text import plan_table, rendered, size_text
+
+    print(f"{len(planned.states)} states, axis_size={planned.axis_size}; {planned.reason}\n")
+    print(rendered(plan_table(planned), width()))
+    print(f"\n{size_text(planned.bytes_per_device)} per device ({planned.bytes_per_device} bytes)")
+
+
+def width() -> int:
+    """Columns for tables."""
+    return max(shutil.get_terminal_size().columns, 114) if sys.stdout.isatty() else 120

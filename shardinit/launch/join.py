@@ -1,0 +1,87 @@
+"""Joining: from a ``LaunchSpec`` to a process of JAX's distributed runtime."""
+
+import asyncio
+import os
+import sys
+
+from shardinit.errors import BackendStartedError, DisagreementError, JoinError
+from shardinit.launch.control import meet
+from shardinit.launch.exits import DISAGREE
+from shardinit.launch.spec import LaunchSpec
+
+CLUSTER_SECONDS, LOCAL_SECONDS = 600.0, 60.0
+SHUTDOWN_SECONDS = 60
+
+
+def join_seconds(spec: LaunchSpec) -> float:
+    """Deadline for all processes to come: the variable ``SHARDINIT_JOIN_TIMEOUT``, else by where they run."""
+    return float(os.environ.get("SHARDINIT_JOIN_TIMEOUT", LOCAL_SECONDS if spec.is_local else CLUSTER_SECONDS))
+
+
+def is_supervised() -> bool:
+    """Whether this process is the child of a supervisor of ours."""
+    return "SHARDINIT_SUPERVISED" in os.environ
+
+
+def initialize(spec: LaunchSpec) -> None:
+    """Make this process one of those that a spec tells of. Call it before anything starts JAX's backend.
+
+    Process 0 prints to standard error what was decided and from which source. With one process nothing else happens.
+    Devices are narrowed only to ``spec.local_device_ids``: JAX's own detection, which does it by itself under some
+    launchers, is off.
+
+    Parameters
+    ----------
+    spec
+        From ``detect``.
+
+    Raises
+    ------
+    BackendStartedError
+        If the backend has started, so that it is too late.
+    JoinError
+        If some process does not come within the deadline (60 s on one machine, 600 s else, or
+        ``SHARDINIT_JOIN_TIMEOUT``); it names who.
+    DisagreementError
+        If processes were started for different numbers of processes.
+
+    Examples
+    --------
+    >>> import os
+    >>> from shardinit.launch import detect, initialize
+    >>> initialize(detect(os.environ))
+    """
+    import jax
+
+    from shardinit.private_jax import backends_are_initialized
+
+    if backends_are_initialized():
+        raise BackendStartedError(
+            f"cannot join {spec.processes} processes: JAX's backend has already started, with {jax.device_count()} "
+            "device(s). Call shardinit.launch.initialize before the first array, jax.devices() or random key; "
+            "import brainpy starts it too."
+        )
+    if not spec.is_distributed:
+        return
+    if spec.process_id == 0:
+        print(spec, file=sys.stderr, flush=True)
+        for warning in spec.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+    seconds = join_seconds(spec)
+    assert spec.coordinator is not None
+    if is_supervised():  # supervisors meet by themselves; and a preempted rank need not outlive SIGTERM
+        jax.config.update("jax_enable_preemption_service", False)
+    else:
+        end = asyncio.run(meet(spec.process_id, spec.processes, spec.coordinator, seconds))
+        if end is not None:
+            raise (DisagreementError if end.code == DISAGREE else JoinError)(end.why)
+    jax.config.update("jax_check_proxy_envs", False)  # spec.warnings says it where it matters
+    jax.distributed.initialize(
+        spec.coordinator,
+        spec.processes,
+        spec.process_id,
+        None if spec.local_device_ids is None else list(spec.local_device_ids),
+        cluster_detection_method="deactivate",
+        initialization_timeout=int(seconds) + 30,  # the one who names the missing ranks comes first
+        shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+    )

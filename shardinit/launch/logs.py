@@ -1,0 +1,89 @@
+"""What ranks print, copied with the rank before each line; and what the supervisor says."""
+
+import json
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# JAX's runtime reports a lost peer as a wall of text in every process. The supervisor says it in a sentence, and
+# the text stays in the rank's own log.
+_NOISE = re.compile(r"^[EF]\d{4} .*(coordination_service|JAX distributed service)")
+_MORE_NOISE = re.compile(r"^Additional GRPC error|^:\w+:Error received|^\s*@\s+0x|^\*\*\* Check failure|^$")
+
+
+@dataclass(slots=True, eq=False)
+class Tail:
+    """The end of a file that another process writes; ``rank`` and ``stream`` say whose it is."""
+
+    path: Path
+    rank: int
+    stream: str
+    position: int = 0
+    rest: bytes = b""
+    last_words: str = ""
+    in_noise: bool = False
+
+    def new_lines(self, last: bool = False) -> list[str]:
+        """Whole lines written since the last call, and the unfinished one if it is the last call."""
+        with open(self.path, "rb") as file:
+            file.seek(self.position)
+            found = file.read()
+        self.position += len(found)
+        *lines, self.rest = (self.rest + found).split(b"\n")
+        if last and self.rest:
+            lines.append(self.rest)
+            self.rest = b""
+        texts = [line.decode(errors="replace") for line in lines]
+        words = (text for text in reversed(texts) if text and not text.startswith(("shardinit: ", "+", "{")))
+        self.last_words = next(words, self.last_words)
+        return texts
+
+    def is_noise(self, line: str) -> bool:
+        """Whether a line, which follows the one asked for before, is part of the runtime's report of a lost peer."""
+        self.in_noise = bool(_NOISE.match(line) or (self.in_noise and _MORE_NOISE.match(line)))
+        return self.in_noise
+
+
+@dataclass(slots=True, eq=False)
+class Echo:
+    """Copies lines of ranks to standard output and standard error.
+
+    Attributes
+    ----------
+    as_json
+        Whether standard error carries one JSON object per line (``--log json``).
+    raw_rank
+        Rank whose standard output is passed on as it is (``--json``); that of all others goes to standard error.
+    """
+
+    as_json: bool = False
+    raw_rank: int | None = None
+    started: float = field(default_factory=time.time)
+
+    def lines(self, tail: Tail, last: bool = False) -> None:
+        """Copy what is new."""
+        for line in tail.new_lines(last):
+            if self.raw_rank is not None and tail.stream == "stdout" and tail.rank == self.raw_rank:
+                print(line, flush=True)
+            elif not tail.is_noise(line):
+                self._copy(tail, line)
+
+    def _copy(self, tail: Tail, line: str) -> None:
+        if self.as_json:
+            is_event = line.startswith('{"event"')
+            fields = {"event": "line", "rank": tail.rank, "stream": tail.stream, "line": line}
+            print(line if is_event else json.dumps(fields), file=sys.stderr, flush=True)
+        else:
+            to_stderr = tail.stream == "stderr" or self.raw_rank is not None
+            print(f"[{tail.rank}] {line}", file=sys.stderr if to_stderr else sys.stdout, flush=True)
+
+    def say(self, text: str, **fields: object) -> None:
+        """Say something of the supervisor's own."""
+        elapsed = round(time.time() - self.started, 3)
+        if self.as_json:
+            entry = {"event": "supervisor", "time": time.time(), "elapsed": elapsed, "text": text, **fields}
+            print(json.dumps(entry), file=sys.stderr, flush=True)
+        else:
+            print(f"shardinit: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,270 @@
+"""A supervisor: the parent that starts the ranks of this machine, watches them, and ends them. Without JAX.
+
+JAX's runtime aborts a process that loses a peer, and blocks one that waits for it, so the one who says what
+happened, and sees to it that nothing is left, must be another process.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from shardinit.launch.control import Channel, Hub, Spoke, not_here
+from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, End, cause_of, end_of
+from shardinit.launch.folder import rank_folder, read_json, write_json
+from shardinit.launch.logs import Echo, Tail
+from shardinit.ranks import ranks_text
+
+TICK_SECONDS = 0.05
+LOOK_SECONDS = 0.5  # between looks at what costs more: states of processes, status files
+SETTLE_SECONDS = 0.15  # for causes seen together
+CAUSE_SECONDS = 1.5  # for the cause of what looks like a consequence
+VERDICT_SECONDS = 4.0
+FINISH_SECONDS = 120.0
+BEFORE_JOINED = ("starting", "joining")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a supervisor is to do.
+
+    Attributes
+    ----------
+    command
+        The program of a rank.
+    environments
+        Rank to its environment, one per rank that this supervisor owns.
+    processes
+        How many ranks there are, others' included.
+    folder
+        The run's folder.
+    join_seconds
+        Deadline for all ranks to join.
+    grace_seconds
+        From SIGTERM to SIGKILL.
+    stopped_seconds
+        How long a rank may be stopped before it counts as dead.
+    """
+
+    command: Sequence[str]
+    environments: Mapping[int, Mapping[str, str]]
+    processes: int
+    folder: Path
+    join_seconds: float
+    grace_seconds: float = 10.0
+    stopped_seconds: float = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    rank: int
+    process: subprocess.Popen
+    tails: list[Tail]
+    returncode: int | None = None
+    stopped_since: float | None = None
+    has_joined: bool = False
+
+    @property
+    def who(self) -> str:
+        return f"rank {self.rank} (pid {self.process.pid} on {socket.gethostname()})"
+
+
+@dataclass(slots=True, eq=False)
+class Supervisor:
+    """Runs a job to its end: ``await run()`` gives the exit code.
+
+    ``channel`` is the control channel to the supervisors of other ranks; None if this one owns all.
+    """
+
+    job: Job
+    echo: Echo
+    channel: Channel | None = None
+    children: list[_Child] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    seen: float | None = None  # when the first end was seen
+    done_since: float | None = None
+    looked: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    async def run(self) -> int:
+        """Start the ranks, watch until all are done or one is not, end what is left."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._asked_to_end, number)
+        verdict = None
+        try:
+            self._start()
+            while verdict is None and not self._all_done():
+                await asyncio.sleep(TICK_SECONDS)
+                self._look()
+                verdict = self._verdict()
+            if verdict is not None and isinstance(self.channel, Hub):
+                await self.channel.give_verdict(verdict)
+        finally:
+            await self._end_children(verdict)
+        if verdict is None:
+            return DONE
+        self.echo.say(verdict.why, code=verdict.code)
+        return verdict.code
+
+    def _start(self) -> None:
+        for rank, environment in self.job.environments.items():
+            folder = rank_folder(self.job.folder, rank)
+            folder.mkdir(parents=True, exist_ok=True)
+            tails = []
+            with open(folder / "stdout.log", "wb") as out, open(folder / "stderr.log", "wb") as err:
+                process = subprocess.Popen(
+                    self.job.command,
+                    env={**environment, "SHARDINIT_SUPERVISED": str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    process_group=0,  # Ctrl-C reaches the supervisor alone
+                    preexec_fn=_die_with_parent(),
+                )
+            for name in ("stdout", "stderr"):
+                tails.append(Tail(folder / f"{name}.log", rank, name))
+            self.children.append(_Child(rank, process, tails))
+
+    def _asked_to_end(self, number: int) -> None:
+        who = f"rank {self.children[0].rank}'s supervisor" if self.channel is not None else "the supervisor"
+        self.ends.append(End(None, PREEMPTED, f"{who} was asked to end by {signal.Signals(number).name}"))
+
+    def _look(self) -> None:
+        """See what happened since the last look."""
+        now = time.monotonic()
+        for child in self.children:
+            for tail in child.tails:
+                self.echo.lines(tail)
+            if child.returncode is None and child.process.poll() is not None:
+                child.returncode = child.process.returncode
+                for tail in child.tails:
+                    self.echo.lines(tail, last=True)
+                end = end_of(child.rank, child.returncode, child.who, child.tails[-1].last_words)
+                self._write_end(child, end)
+                self._note(end)
+        if now - self.looked > LOOK_SECONDS:
+            self.looked = now
+            for child in self.children:
+                if child.returncode is None:
+                    self._look_whether_stopped(child, now)
+            self._look_who_joined(now)
+        self._look_who_finished(now)
+
+    def _note(self, end: End | None) -> None:
+        if end is not None:
+            self.ends.append(end)
+            if isinstance(self.channel, Spoke):
+                self.channel.report(end)
+
+    def _look_whether_stopped(self, child: _Child, now: float) -> None:
+        try:
+            is_stopped = psutil.Process(child.process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return
+        if not is_stopped:
+            if child.stopped_since is not None:
+                self.echo.say(f"{child.who} goes on")
+            child.stopped_since = None
+        elif child.stopped_since is None:
+            child.stopped_since = now
+            limit = self.job.stopped_seconds
+            self.echo.say(f"{child.who} is stopped (SIGSTOP); the job ends if it is for {limit:g} s")
+        elif now - child.stopped_since > self.job.stopped_seconds and not self.ends:
+            why = f"{child.who} was stopped (SIGSTOP) for {self.job.stopped_seconds:g} s"
+            self._note(End(child.rank, PEER_DIED, why))
+
+    def _look_who_joined(self, now: float) -> None:
+        # A rank that reached rank 0 leaves it to that one to say who is missing.
+        is_told = isinstance(self.channel, Spoke) and self.channel.writer is not None
+        late = now - self.started > self.job.join_seconds + (VERDICT_SECONDS if is_told else 0.0)
+        for child in self.children:
+            if not child.has_joined and child.returncode is None:
+                status = read_json(rank_folder(self.job.folder, child.rank) / "status.json")
+                child.has_joined = status is not None and status["state"] not in BEFORE_JOINED
+        if not late or self.ends:
+            return
+        if self.channel is not None and not self.channel.everyone_came:
+            self._note(not_here(self.channel, self.job.join_seconds))
+            return
+        missing = [c.rank for c in self.children if not c.has_joined and c.returncode is None]
+        if missing:
+            why = f"{ranks_text(missing)} of {self.job.processes} did not join within {self.job.join_seconds:g} s"
+            self._note(End(missing[0], NEVER_CAME, why))
+
+    def _look_who_finished(self, now: float) -> None:
+        running = [c.rank for c in self.children if c.returncode is None]
+        done = [c for c in self.children if c.returncode == DONE]
+        if done and self.done_since is None:
+            self.done_since = now
+            if self.channel is not None:  # which is for one rank
+                self.channel.report_done()
+        if self.done_since is not None and now - self.done_since > FINISH_SECONDS and not self.ends:
+            who = ranks_text(running) if running else "some other rank"
+            self._note(End(None, PEER_DIED, f"{who} did not finish within {FINISH_SECONDS:g} s after the first"))
+
+    def _all_done(self) -> bool:
+        if not all(child.returncode == DONE for child in self.children):
+            return False
+        return self.channel is None or self.channel.everyone_done
+
+    def _verdict(self) -> End | None:
+        """Why the job ends, once it is clear."""
+        if isinstance(self.channel, Spoke) and self.channel.ends:
+            return self.channel.ends[0]
+        ends = [*self.ends, *(self.channel.ends if isinstance(self.channel, Hub) else ())]
+        if not ends:
+            return None
+        self.seen = time.monotonic() if self.seen is None else self.seen
+        waited = time.monotonic() - self.seen
+        if isinstance(self.channel, Spoke) and self.channel.everyone_came:  # rank 0 decides
+            return cause_of(ends) if waited > VERDICT_SECONDS else None
+        is_clear = any(not end.is_consequence for end in ends)
+        return cause_of(ends) if waited > (SETTLE_SECONDS if is_clear else CAUSE_SECONDS) else None
+
+    async def _end_children(self, verdict: End | None) -> None:
+        """SIGTERM, then SIGKILL to what is left after the grace time; every process and its own children."""
+        for number, seconds in ((signal.SIGTERM, self.job.grace_seconds), (signal.SIGKILL, 5.0)):
+            left = [c for c in self.children if c.process.poll() is None]
+            for child in left:
+                os.killpg(child.process.pid, number)
+            deadline = time.monotonic() + seconds
+            while any(c.process.poll() is None for c in left) and time.monotonic() < deadline:
+                await asyncio.sleep(TICK_SECONDS)
+        for child in self.children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.process.pid, signal.SIGKILL)  # what a rank started and left behind
+            for tail in child.tails:
+                self.echo.lines(tail, last=True)
+            if child.returncode is None:
+                child.returncode = child.process.returncode
+                self._write_end(child, verdict)
+
+    def _write_end(self, child: _Child, end: End | None) -> None:
+        why = "done" if end is None else end.why
+        folder = rank_folder(self.job.folder, child.rank)
+        write_json(folder / "ended.json", code=child.returncode, why=why, time=time.time())
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """Between fork and exec: be killed when the supervisor is, however it goes (Linux)."""
+    if sys.platform != "linux":
+        return None
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def set_signal() -> None:
+        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(PEER_DIED)
+
+    return set_signal

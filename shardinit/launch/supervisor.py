@@ -238,6 +238,7 @@ class Supervisor:
             left = [c for c in self.children if c.process.poll() is None]
             for child in left:
                 os.killpg(child.process.pid, number)
+                os.killpg(child.process.pid, signal.SIGCONT)  # a stopped process would not end before
             deadline = time.monotonic() + seconds
             while any(c.process.poll() is None for c in left) and time.monotonic() < deadline:
                 await asyncio.sleep(TICK_SECONDS)

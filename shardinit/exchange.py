@@ -15,6 +15,7 @@ import jax
 
 from shardinit.errors import DisagreementError, JoinError
 from shardinit.private_jax import distributed_state
+from shardinit.ranks import ranks_text
 
 PEER_SECONDS = 300.0
 LONGEST_VALUE = 200
@@ -115,18 +116,6 @@ def difference_text(found: Mapping[int, Mapping[str, str]]) -> str:
         + "\n".join(lines)
         + "\nStart every process with the same command, environment, packages and code."
     )
-
-
-def ranks_text(ranks: Sequence[int]) -> str:
-    """Name some ranks, runs of them shortened: ``ranks 0-2, 5``."""
-    runs: list[list[int]] = []
-    for rank in sorted(ranks):
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    texts = [str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" if len(r) > 2 else f"{r[0]}, {r[1]}" for r in runs]
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(texts)}"
 
 
 def _shortened(value: str) -> str:

@@ -24,6 +24,7 @@ FLOORS = [
     "ambient",
     "exchange",
     "private_jax",
+    "ranks",
     "errors",
 ]
 

@@ -76,6 +76,8 @@ def launch(
             environments[rank]["no_grpc_proxy"] = "127.0.0.1"  # or the proxy would be asked for the coordinator
         for name in OF_OUTER_JOBS:
             environments[rank].pop(name, None)
+        if devices_per_process is not None:
+            environments[rank]["JAX_PLATFORMS"] = "cpu"
         if per_gpu:
             environments[rank]["CUDA_VISIBLE_DEVICES"] = gpus[rank]
     command = [*PROGRAM, "run", *arguments]

@@ -76,6 +76,7 @@ def initialize(spec: LaunchSpec) -> None:
         if end is not None:
             raise (DisagreementError if end.code == DISAGREE else JoinError)(end.why)
     jax.config.update("jax_check_proxy_envs", False)  # spec.warnings says it where it matters
+    os.environ.pop("JAX_LOCAL_DEVICE_IDS", None)  # the spec has it; JAX would apply it even where the spec says all
     jax.distributed.initialize(
         spec.coordinator,
         spec.processes,

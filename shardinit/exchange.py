@@ -15,7 +15,7 @@ import jax
 
 from shardinit.errors import DisagreementError, JoinError
 from shardinit.private_jax import distributed_state
-from shardinit.ranks import ranks_text
+from shardinit.wording import ranks_text
 
 PEER_SECONDS = 300.0
 LONGEST_VALUE = 200

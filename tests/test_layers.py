@@ -24,7 +24,7 @@ FLOORS = [
     "ambient",
     "exchange",
     "private_jax",
-    "ranks",
+    "wording",
     "errors",
 ]
 

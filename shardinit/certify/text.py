@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from shardinit.plan.text import cut_name, rendered, size_text
+from shardinit.plan.text import cut_name, rendered
+from shardinit.wording import size_text
 
 if TYPE_CHECKING:
     from shardinit.certify.certificate import Certificate, PieceCertificate

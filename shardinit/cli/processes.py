@@ -19,7 +19,7 @@ import typer
 from shardinit.cli import failure
 from shardinit.cli import options as o
 from shardinit.cli.failure import code_of, fail
-from shardinit.errors import LaunchError
+from shardinit.errors import LaunchError, ShardInitError
 from shardinit.launch.control import Hub, Spoke, cannot_listen
 from shardinit.launch.detect import detect
 from shardinit.launch.exits import FAILED, NEVER_CAME, PREEMPTED, USAGE
@@ -99,7 +99,7 @@ def top(
 
     try:
         show(run, interval, once, as_json)
-    except LaunchError as error:
+    except ShardInitError as error:
         fail(USAGE, str(error))
 
 

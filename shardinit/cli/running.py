@@ -80,7 +80,8 @@ def _show_ranks(summaries: list[dict[str, Any]], planned_bytes: int) -> None:
     from rich import box
     from rich.table import Table
 
-    from shardinit.plan.text import rendered, size_text
+    from shardinit.plan.text import rendered
+    from shardinit.wording import size_text
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("rank", "host", "devices", "on each device", "", "process memory", "seconds"):
@@ -94,7 +95,8 @@ def _show_ranks(summaries: list[dict[str, Any]], planned_bytes: int) -> None:
 
 
 def _show_table(planned: Any) -> None:
-    from shardinit.plan.text import plan_table, rendered, size_text
+    from shardinit.plan.text import plan_table, rendered
+    from shardinit.wording import size_text
 
     print(f"{len(planned.states)} states, axis_size={planned.axis_size}; {planned.reason}\n")
     print(rendered(plan_table(planned), width()))

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from shardinit.plan.text import plan_table, rendered, size_text
+from shardinit.plan.text import plan_table, rendered
+from shardinit.wording import size_text
 
 if TYPE_CHECKING:
     from shardinit.execute.executor import InitResult

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shardinit.launch.exits import DISAGREE, NEVER_CAME, PEER_DIED, USAGE, End
-from shardinit.ranks import ranks_text
+from shardinit.wording import ranks_text
 
 PING_SECONDS = 2.0
 SILENCE_SECONDS = 10.0

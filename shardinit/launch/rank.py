@@ -182,8 +182,7 @@ def _devices() -> list[dict[str, Any]]:
     for device in jax.local_devices():
         stats = device.memory_stats() or {}
         figures = {name: stats.get(name) for name in ("bytes_in_use", "peak_bytes_in_use", "bytes_limit")}
-        number = getattr(device, "local_hardware_id", device.id)
-        found.append({"name": f"{device.platform}:{number}", "kind": device.device_kind, **figures})
+        found.append({"name": f"{device.platform}:{device.id}", "kind": device.device_kind, **figures})
     return found
 
 

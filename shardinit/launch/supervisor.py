@@ -23,7 +23,7 @@ from shardinit.launch.control import Channel, Hub, Spoke, not_here
 from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, End, cause_of, end_of
 from shardinit.launch.folder import rank_folder, read_json, write_json
 from shardinit.launch.logs import Echo, Tail
-from shardinit.ranks import ranks_text
+from shardinit.wording import ranks_text
 
 TICK_SECONDS = 0.05
 LOOK_SECONDS = 0.5  # between looks at what costs more: states of processes, status files
@@ -121,6 +121,8 @@ class Supervisor:
         for rank, environment in self.job.environments.items():
             folder = rank_folder(self.job.folder, rank)
             folder.mkdir(parents=True, exist_ok=True)
+            for name in ("status.json", "ended.json", "memory.prof"):  # of an earlier run in the same folder
+                (folder / name).unlink(missing_ok=True)
             tails = []
             with open(folder / "stdout.log", "wb") as out, open(folder / "stderr.log", "wb") as err:
                 process = subprocess.Popen(

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shardinit.errors import ArgumentError, ArgumentTypeError, MemoryBudgetError
-from shardinit.plan.text import mesh_text, size_text
+from shardinit.plan.text import mesh_text
 from shardinit.plan.topology import Topology
+from shardinit.wording import size_text
 
 if TYPE_CHECKING:
     from shardinit.plan.init_plan import InitPlan

@@ -7,7 +7,8 @@ from rich import box
 from rich.table import Table
 
 from shardinit.plan.init_plan import InitPlan, StatePlan
-from shardinit.plan.text import MOST_ROWS, family_name, mesh_text, rendered, size_text, spec_text
+from shardinit.plan.text import MOST_ROWS, family_name, mesh_text, rendered, spec_text
+from shardinit.wording import size_text
 
 
 def diff_text(before: InitPlan, after: InitPlan) -> str:

@@ -16,8 +16,8 @@ from shardinit.plan.placement import MeshChoice, place_all
 from shardinit.plan.rules import Placed, match_rules
 from shardinit.plan.score import bytes_by_mesh
 from shardinit.plan.specs import StateSpec
-from shardinit.plan.text import size_text
 from shardinit.plan.topology import Topology
+from shardinit.wording import size_text
 
 MOST_REJECTED = 12
 MOST_LANES = 2**32

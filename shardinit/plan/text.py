@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shardinit.wording import size_text
+
 if TYPE_CHECKING:
     from shardinit.plan.init_plan import InitPlan, StatePlan
 
@@ -19,15 +21,6 @@ MOST_LANES_DRAWN = 256
 LONGEST_KEY = 16
 LONGEST_NAME = 36
 BAR = 40
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 1.5 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError
 
 
 def spec_text(partition_spec: tuple[str | None, ...]) -> str:

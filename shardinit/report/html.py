@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from shardinit.plan.init_plan import InitPlan, StatePlan
-from shardinit.plan.text import size_text, spec_text
+from shardinit.plan.text import spec_text
+from shardinit.wording import size_text
 
 UNKNOWN_NAME = "(not held by the module)"
 

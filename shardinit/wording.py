@@ -1,6 +1,15 @@
-"""Ranks of processes as text."""
+"""Sizes and ranks in words."""
 
 from collections.abc import Sequence
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
 
 
 def ranks_text(ranks: Sequence[int]) -> str:

@@ -1,0 +1,448 @@
+"""The doctor finds what is broken on purpose."""
+
+import importlib.metadata
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shardinit.launch import doctor, doctor_jax, doctor_machine
+from shardinit.launch.doctor import run_checks, show
+from shardinit.launch.doctor_probe import Backend, Finding, Surroundings, ask_backend
+
+TWO = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}
+EMULATED = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "3", "PJRT_NPROC": "4"}
+
+
+def here(env=None, **fields):
+    return Surroundings(env or {}, **fields)
+
+
+def no_file(tmp_path):
+    """A folder that nobody can write, root included: it lies inside of a file."""
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "folder"
+
+
+# Python and packages
+
+
+def test_a_healthy_python(monkeypatch):
+    assert doctor_jax.python(here()).status == "ok"
+    assert doctor_jax.packages(here()).status == "ok"
+    assert f"jax {importlib.metadata.version('jax')}" in doctor_jax.packages(here()).what
+
+
+@pytest.mark.parametrize("version", ["3.10.14", "2.7.18"])
+def test_a_python_that_is_too_old(monkeypatch, version):
+    monkeypatch.setattr(doctor_jax.platform, "python_version", lambda: version)
+    found = doctor_jax.python(here())
+    assert (found.status, found.fix) == ("problem", "Install a Python >=3.11.")
+
+
+def versions(monkeypatch, **changed):
+    real = doctor_jax._version
+    monkeypatch.setattr(doctor_jax, "_version", lambda name: changed.get(name.replace("-", "_"), real(name)))
+
+
+def test_a_jax_out_of_bounds(monkeypatch):
+    versions(monkeypatch, jax="0.11.0")
+    found = doctor_jax.packages(here())
+    assert found.status == "problem"
+    assert "jax 0.11.0 (needs <0.11,>=0.10.0)" in found.what
+    assert found.fix.startswith('pip install "jax<0.11,>=0.10.0"')
+
+
+def test_a_jaxlib_of_another_jax(monkeypatch):
+    versions(monkeypatch, jaxlib="0.9.0")
+    found = doctor_jax.packages(here())
+    assert found.status == "problem"
+    assert "jaxlib 0.9.0" in found.what
+
+
+def test_a_plugin_of_another_jaxlib(monkeypatch):
+    versions(monkeypatch, jax_cuda12_plugin="0.9.9")
+    found = doctor_jax.packages(here())
+    jaxlib = importlib.metadata.version("jaxlib")
+    assert (found.status, found.fix) == ("problem", f'pip install "jax-cuda12-plugin=={jaxlib}"')
+
+
+def test_a_missing_package(monkeypatch):
+    versions(monkeypatch, brainstate=None)
+    found = doctor_jax.packages(here())
+    assert "brainstate missing" in found.what
+    assert 'pip install "brainstate' in found.fix
+
+
+@pytest.mark.parametrize(("version", "status"), [(None, "ok"), ("0.9", "warning"), ("1.0.4", "ok")])
+def test_jax_smi_may_be_missing_but_not_old(monkeypatch, version, status):
+    versions(monkeypatch, jax_smi=version)
+    found = doctor_jax.smi(here())
+    assert found.status == status
+    assert ("shardinit[smi]" in found.what) == (version is None)
+
+
+# backend
+
+
+def test_the_backend_is_seen_by_a_child():
+    seen = ask_backend({**os.environ, **EMULATED})
+    assert (seen.platform, seen.kinds, seen.bytes_limits) == ("cpu", ("cpu",) * 3, (None,) * 3)
+    found = doctor_jax.backend(here(EMULATED, backend=seen))
+    assert found.status == "ok"
+    assert found.what.startswith("cpu: 3 x cpu; started in ")
+
+
+def test_a_backend_that_hangs_is_ended_with_all_its_processes(tmp_path):
+    note = tmp_path / "pid"
+    code = (
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(note)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    start = time.monotonic()
+    seen = ask_backend(os.environ, timeout=1.5, code=code)
+    assert time.monotonic() - start < 10
+    assert seen.timed_out
+    pid = int(note.read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    found = doctor_jax.backend(here(backend=seen))
+    assert found.status == "problem"
+    assert "did not start within 2 s" in found.what
+
+
+def test_a_backend_that_is_not_there():
+    env = {"JAX_PLATFORMS": "none_such"}
+    found = doctor_jax.backend(here(env, backend=ask_backend({**os.environ, **env})))
+    assert found.status == "problem"
+    assert "none_such" in found.what
+    assert "JAX_PLATFORMS=none_such" in found.fix
+
+
+def test_a_backend_that_is_killed_names_the_signal():
+    seen = ask_backend(os.environ, code="import os; os.kill(os.getpid(), 6)")
+    assert "SIGABRT" in doctor_jax.backend(here(backend=seen)).what
+
+
+def test_an_accelerator_that_jax_does_not_see(monkeypatch):
+    monkeypatch.setattr(doctor_jax, "accelerator_files", lambda: ["/dev/nvidia0"])
+    cpu = Backend("cpu", ("cpu",), (None,))
+    found = doctor_jax.backend(here(backend=cpu))
+    assert (found.status, "shardinit[cuda12]" in found.fix) == ("warning", True)
+    assert doctor_jax.backend(here({"JAX_PLATFORMS": "cpu"}, backend=cpu)).status == "ok"
+
+
+def test_memory_of_devices_is_told():
+    seen = Backend("gpu", ("NVIDIA H100",) * 2, (2**36, 2**36))
+    assert doctor_jax.backend(here(backend=seen)).what.startswith("gpu: 2 x NVIDIA H100, 64.0 GiB each")
+
+
+# flags and threads
+
+
+def test_an_unknown_flag_is_named():
+    env = {"XLA_FLAGS": "--xla_no_such_flag=1", "JAX_PLATFORMS": "cpu"}
+    seen = ask_backend({**os.environ, **env})
+    found = doctor_jax.xla_flags(here(env, backend=seen))
+    assert found.status == "problem"
+    assert "--xla_no_such_flag=1 is unknown" in found.what
+    assert doctor_jax.backend(here(env, backend=seen)).status == "problem"
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        ("", "ok"),
+        ("--xla_force_host_platform_device_count=2", "ok"),
+        ("--xla_tpu_enable_latency_hiding_scheduler=true", "problem"),
+        ("--xla_dump_to=/tmp --megascale_debug_port=8081", "problem"),
+        ("no_dash", "problem"),
+    ],
+)
+def test_flags_that_abort(flags, status):
+    found = doctor_jax.xla_flags(here({"XLA_FLAGS": flags}))
+    assert found.status == status
+    assert ("LIBTPU_INIT_ARGS" in found.fix) == ("tpu" in flags or "megascale" in flags)
+
+
+FORCED = "--xla_force_host_platform_device_count=8"
+
+
+@pytest.mark.parametrize(
+    ("env", "status", "part"),
+    [
+        ({}, "ok", "no emulated devices"),
+        (
+            {"JAX_NUM_CPU_DEVICES": "8", "PJRT_NPROC": "8"},
+            "problem",
+            "emulated devices=8 (JAX_NUM_CPU_DEVICES), threads=8",
+        ),
+        ({"JAX_NUM_CPU_DEVICES": "8", "PJRT_NPROC": "9"}, "ok", "threads=9"),
+        ({"XLA_FLAGS": FORCED, "PJRT_NPROC": "4"}, "problem", "emulated devices=8 (XLA_FLAGS), threads=4"),
+        ({"XLA_FLAGS": FORCED, "JAX_NUM_CPU_DEVICES": "2", "PJRT_NPROC": "3"}, "ok", "devices=2 (JAX_NUM_CPU_DEVICES)"),
+        ({"JAX_NUM_CPU_DEVICES": "8"}, "problem", "threads=8 (the processors; PJRT_NPROC is not set)"),
+        ({"JAX_NUM_CPU_DEVICES": "7"}, "ok", "threads=8 (the processors"),
+        ({"JAX_NUM_CPU_DEVICES": "1", "PJRT_NPROC": "1"}, "ok", "no emulated devices"),
+        ({"JAX_NUM_CPU_DEVICES": "many"}, "problem", "JAX_NUM_CPU_DEVICES: 'many' is no number"),
+        ({"PJRT_NPROC": "-3"}, "problem", "PJRT_NPROC: '-3' is no number"),
+    ],
+)
+def test_threads_against_emulated_devices(monkeypatch, env, status, part):
+    monkeypatch.setattr(doctor_jax, "_processors", lambda: 8)
+    found = doctor_jax.threads(here(env))
+    assert found.status == status
+    assert part in found.what
+    if "wait for each other" in found.what:
+        assert "PJRT_NPROC=9" in found.fix
+
+
+def test_threads_do_not_matter_on_a_gpu():
+    env = {"JAX_NUM_CPU_DEVICES": "8", "PJRT_NPROC": "2"}
+    assert doctor_jax.threads(here(env, backend=Backend("gpu"))).status == "ok"
+
+
+# launcher and network
+
+
+def test_launcher():
+    assert doctor_machine.launcher(here()).what.startswith("none: process 0 of 1")
+    found = doctor_machine.launcher(here({"JAX_NUM_PROCESSES": "2"}))
+    assert found.status == "problem"
+    assert "JAX_NUM_PROCESSES" in found.what
+
+
+@pytest.mark.parametrize("next_one", [0, 1])
+def test_a_port_that_is_taken(next_one):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        env = {**TWO, "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port - next_one}"}
+        found = doctor_machine.ports(here(env))
+        assert found.status == "problem"
+        assert f"cannot bind port={port}" in found.what
+        other = doctor_machine.ports(here({**env, "JAX_PROCESS_ID": "1"}))
+        assert (other.status, "process 1 binds none" in other.what) == ("ok", True)
+
+
+def test_ports_that_are_free():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    found = doctor_machine.ports(here({**TWO, "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}))
+    assert (found.status, found.what) == ("ok", f"{port} and {port + 1} can be bound")
+
+
+def test_no_loopback(monkeypatch):
+    assert doctor_machine.loopback(here()).status == "ok"
+
+    def refuse(*_, **__):
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(doctor_machine.socket, "create_connection", refuse)
+    assert doctor_machine.loopback(here()).status == "problem"
+
+
+PROXY = {"http_proxy": "http://user:secret@proxy:3128"}
+
+
+@pytest.mark.parametrize(
+    ("env", "status"),
+    [
+        ({}, "ok"),
+        (PROXY, "warning"),
+        ({**PROXY, **TWO, "JAX_COORDINATOR_ADDRESS": "n1:9000"}, "problem"),
+        ({**PROXY, **TWO, "JAX_COORDINATOR_ADDRESS": "n1:9000", "no_proxy": "localhost,n1"}, "ok"),
+    ],
+)
+def test_a_proxy_in_the_way(env, status):
+    found = doctor_machine.proxy(here(env))
+    assert found.status == status
+    assert ("export no_proxy=" in found.fix) == (status != "ok")
+    assert "secret" not in found.what + found.fix
+
+
+@pytest.mark.parametrize(
+    ("addresses", "status", "part"),
+    [
+        (["10.0.0.7"], "ok", "10.0.0.7"),
+        (["127.0.1.1", "::1"], "problem", "no other reaches it"),
+        (None, "problem", "is not resolved"),
+    ],
+)
+def test_the_host_name(monkeypatch, addresses, status, part):
+    monkeypatch.setattr(doctor_machine, "_addresses", lambda name: addresses)
+    found = doctor_machine.host_name(here({**TWO, "JAX_COORDINATOR_ADDRESS": "n1:9000"}))
+    assert found.status == status
+    assert part in found.what
+    assert doctor_machine.host_name(here()).status == ("ok" if status == "ok" else "warning")
+
+
+def test_a_name_server_that_keeps_silent(monkeypatch):
+    monkeypatch.setattr(doctor_machine, "SECONDS", 0.2)
+    answered = threading.Event()
+    monkeypatch.setattr(doctor_machine.socket, "getaddrinfo", lambda *_: answered.wait(20) and [])
+    start = time.monotonic()
+    found = doctor_machine.host_name(here())
+    answered.set()
+    assert time.monotonic() - start < 10
+    assert (found.status, "is not resolved" in found.what) == ("warning", True)
+
+
+# memory, folders, limits
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "platform", "status"),
+    [
+        (2**34, 2**34, "cpu", "ok"),
+        (2**26, 2**26, "cpu", "warning"),
+        (2**26, 2**26, "gpu", "problem"),
+        (2**34, 0, "gpu", "problem"),
+    ],
+)
+def test_shared_memory(monkeypatch, total, free, platform, status):
+    monkeypatch.setattr(doctor_machine.shutil, "disk_usage", lambda _: Usage(total, total - free, free))
+    found = doctor_machine.shared_memory(here(backend=Backend(platform)))
+    assert found.status == status
+    assert ("--shm-size" in found.fix) == (status != "ok")
+
+
+def test_no_shared_memory(tmp_path):
+    missing = tmp_path / "missing"
+    assert doctor_machine.shared_memory(here(shared_memory=missing, backend=Backend("gpu"))).status == "problem"
+    assert doctor_machine.shared_memory(here(shared_memory=missing, backend=Backend("cpu"))).status == "ok"
+
+
+def test_folders_that_cannot_be_written(tmp_path):
+    bad = no_file(tmp_path)
+    checks = {
+        doctor_machine.run_folder: here(folder=bad),
+        doctor_machine.home_cache: here({"HOME": str(bad)}),
+        doctor_machine.temporary_folder: here({"TMPDIR": str(bad)}),
+        doctor_machine.compilation_cache: here({"JAX_COMPILATION_CACHE_DIR": str(bad)}),
+    }
+    for check, where in checks.items():
+        found = check(where)
+        assert found.status == "problem", check
+        assert str(bad) in found.what
+        assert found.fix
+
+
+def test_a_file_system_that_refuses_root_too():
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc")
+    assert doctor_machine.run_folder(here(folder=Path("/proc/self"))).status == "problem"
+
+
+def test_folders_that_can_be_written_and_are_left_as_they_were(tmp_path):
+    home = {"HOME": str(tmp_path / "home")}
+    assert doctor_machine.run_folder(here(folder=tmp_path)).status == "ok"
+    assert "(to be made)" in doctor_machine.home_cache(here(home)).what
+    assert doctor_machine.home_cache(here({**home, "BRAINEVENT_CACHE_DIR": str(tmp_path)})).what.startswith(
+        str(tmp_path)
+    )
+    assert doctor_machine.temporary_folder(here({"TMPDIR": str(tmp_path)})).status == "ok"
+    assert doctor_machine.temporary_folder(here({"TMPDIR": str(tmp_path / "missing")})).status == "problem"
+    assert doctor_machine.compilation_cache(here({"JAX_COMPILATION_CACHE_DIR": str(tmp_path)})).status == "ok"
+    assert "not tried" in doctor_machine.compilation_cache(here({"JAX_COMPILATION_CACHE_DIR": "gs://a/b"})).what
+    assert "is not set" in doctor_machine.compilation_cache(here()).what
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("limit", "status"), [(256, "warning"), (1024, "ok"), (-1, "ok")])
+def test_open_files(monkeypatch, limit, status):
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, 4096))
+    assert doctor_machine.open_files(here()).status == status
+
+
+Memory = namedtuple("Memory", "total available")
+
+
+@pytest.mark.parametrize(
+    ("available", "group", "status", "where"),
+    [
+        (2**33, {}, "ok", "this machine"),
+        (2**29, {}, "warning", "this machine"),
+        (2**33, {"memory.max": "max"}, "ok", "this machine"),
+        (2**33, {"memory.max": str(2**31), "memory.current": str(2**30 + 1)}, "warning", "this container"),
+        (2**33, {"memory.max": str(2**32), "memory.current": str(2**30)}, "ok", "this container: 3.0 GiB of 4.0 GiB"),
+    ],
+)
+def test_memory(monkeypatch, tmp_path, available, group, status, where):
+    monkeypatch.setattr(doctor_machine.psutil, "virtual_memory", lambda: Memory(2**34, available))
+    monkeypatch.setattr(doctor_machine, "GROUP_MEMORY", tmp_path)
+    for name, text in group.items():
+        (tmp_path / name).write_text(text + "\n")
+    found = doctor_machine.memory(here())
+    assert found.status == status
+    assert found.what.startswith(where)
+
+
+# all together
+
+
+def test_all_checks_in_one_go(tmp_path, capsys):
+    env = {"PATH": os.environ["PATH"], **EMULATED, "BRAINEVENT_CACHE_DIR": str(no_file(tmp_path))}
+    findings = run_checks(env, folder=tmp_path)
+    assert len(findings) == len(doctor.CHECKS) == len({finding.name for finding in findings})
+    by_name = {finding.name: finding for finding in findings}
+    assert by_name["backend"].what.startswith("cpu: 3 x cpu")
+    assert by_name["cache folder"].status == "problem"
+    assert not any("check itself failed" in finding.what for finding in findings)
+    assert show(findings) == 1
+    shown = capsys.readouterr().out
+    assert "BRAINEVENT_CACHE_DIR" in shown
+    assert "1 problem(s)" in shown
+
+
+def test_exit_status_and_json(capsys):
+    well = [Finding("a", "ok", "fine"), Finding("b", "warning", "hm", "do")]
+    assert show(well, as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["version"], found["problems"], found["warnings"]) == (1, 0, 1)
+    assert found["findings"][1] == {"name": "b", "status": "warning", "what": "hm", "fix": "do"}
+    assert show([*well, Finding("c", "problem", "bad", "mend")], as_json=True) == 1
+    capsys.readouterr()
+
+
+def test_a_check_that_fails_does_not_hide_the_others(monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(doctor, "CHECKS", (broken, doctor_machine.loopback))
+    monkeypatch.setattr(doctor, "ask_backend", lambda *_: Backend())
+    first, second = run_checks({})
+    assert (first.status, "ZeroDivisionError: oh" in first.what) == ("warning", True)
+    assert second.status == "ok"
+
+
+def test_the_doctor_needs_no_jax():
+    code = "import sys, os; from shardinit.launch.doctor import run_checks, show; show(run_checks(os.environ), True)"
+    code += "; assert not {'jax', 'brainstate'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_child_does_not_take_a_gpus_memory():
+    tell = (
+        "import json, os; print(json.dumps({'platform': os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'], 'devices': []}))"
+    )
+    assert ask_backend({}, code=tell).platform == "false"
+
+
+def test_a_child_that_says_nothing():
+    assert doctor_jax.backend(here(backend=ask_backend({}, code="print('noise')"))).status == "problem"

@@ -114,7 +114,8 @@ def difference_text(found: Mapping[int, Mapping[str, str]]) -> str:
     return (
         f"the {len(found)} processes would not make the same thing, so none goes on:\n"
         + "\n".join(lines)
-        + "\nStart every process with the same command, environment, packages and code."
+        + "\nStart every process with the same command, environment, packages and code, and seed it alike: "
+        "brainstate.random.seed(0)."
     )
 
 

@@ -61,7 +61,7 @@ def run(
     if spec.is_distributed and not is_supervised():
         raise typer.Exit(supervise_rank(spec, run_folder, log, join_timeout, grace, as_json))
     with as_rank(spec, run_folder, log, smi) as rank:
-        initialize_states(asked, rank, as_json, smi)
+        initialize_states(asked, rank, as_json)
 
 
 @app.command()

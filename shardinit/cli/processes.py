@@ -184,7 +184,7 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
         folder = _new_folder(run_folder)
         _write_launch(folder, 1, sys.argv)
         print(f"shardinit: logs and status in {folder}", file=sys.stderr)
-    rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None)
+    rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None, smi)
     rank.watched()
     if not spec.is_distributed:
         yield rank

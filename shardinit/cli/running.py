@@ -12,13 +12,11 @@ from shardinit.launch.exits import FAILED
 from shardinit.launch.rank import Rank
 
 
-def initialize_states(asked: Asked, rank: Rank, as_json: bool, smi: bool) -> None:
+def initialize_states(asked: Asked, rank: Rank, as_json: bool) -> None:
     """Plan, compile, execute, report; the first rank prints what all have in common."""
     program, planned = asked.plan(rank)
     rank.planned_bytes = planned.bytes_per_device
     rank.write_plan(planned.to_json())
-    if smi:
-        rank.track_memory()
     rank.event("planned", f"{len(planned.states)} states, {planned.bytes_per_device} bytes per device")
     if rank.is_first and not as_json:
         _show_table(planned)

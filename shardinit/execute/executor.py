@@ -125,7 +125,9 @@ def execute(
     program, plan = compiled.program, compiled.plan
     keys = _base_keys(compiled, key)
     ranks = () if compiled.mesh is None else processes_of(compiled.mesh.devices.flat)
-    agree("random state", {f"key {i}": value_digest(k).hex()[:16] for i, k in enumerate(keys)}, ranks)
+    agree(
+        "random state", {f"random state {i} (its key)": value_digest(k).hex()[:16] for i, k in enumerate(keys)}, ranks
+    )
     with no_ambient_mesh(), jax.disable_jit(False):
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]

@@ -36,11 +36,14 @@ class Rank:
         The run's folder; None if nothing is to be written.
     log
         ``text``, ``json``, or None for no log lines.
+    smi
+        Whether jax-smi tracks memory once this rank has joined.
     """
 
     spec: LaunchSpec
     folder: Path | None = None
     log: str | None = None
+    smi: bool = False
     state: str = "starting"
     done: int = 0
     total: int = 0
@@ -85,15 +88,16 @@ class Rank:
             self.say("progress", f"{done} of {total} pieces", done=done, total=total)
 
     def join(self) -> None:
-        """Become one of the job's processes."""
-        if not self.spec.is_distributed:
-            return
-        self.event("joining", f"rank {self.spec.process_id} of {self.spec.processes} at {self.spec.coordinator}")
-        initialize(self.spec)
+        """Become one of the job's processes; only then may anything start the backend."""
         import jax
 
-        text = f"{self.spec.processes} processes, {jax.local_device_count()} of {jax.device_count()} devices here"
-        self.event("joined", text)
+        if self.spec.is_distributed:
+            self.event("joining", f"rank {self.spec.process_id} of {self.spec.processes} at {self.spec.coordinator}")
+            initialize(self.spec)
+            here = f"{jax.local_device_count()} of {jax.device_count()} devices here"
+            self.event("joined", f"{self.spec.processes} processes, {here}")
+        if self.smi:
+            self._track_memory()
 
     def agree(self, name: str, fields: Mapping[str, str]) -> None:
         """Compare fields with the other processes: ``shardinit.exchange.agree``."""
@@ -113,14 +117,8 @@ class Rank:
         jax.distributed.shutdown()
         return [json.loads(text) for text in texts]
 
-    def track_memory(self, interval: float = 1.0) -> None:
-        """Let jax-smi write this rank's memory profile into its folder. Starts the backend: join first.
-
-        Raises
-        ------
-        LaunchError
-            If jax-smi is not installed.
-        """
+    def _track_memory(self, interval: float = 1.0) -> None:
+        """Let jax-smi write this rank's memory profile into its folder; starts the backend."""
         try:
             from jax_smi import initialise_tracking
         except ImportError:

@@ -32,8 +32,10 @@ def environment(devices: int, **more: str) -> dict[str, str]:
     return {**os.environ, **own, "PYTHONPATH": str(ROOT), **more}
 
 
-def run_script(code: str, processes: int, devices: int, *, timeout: float = 120, **job: Any) -> list[str]:
-    """Run Python code as every rank of a job, with ``rank``, ``processes`` and ``job`` set; returns what each printed."""
+def run_script(
+    code: str, processes: int, devices: int, *, timeout: float = 120, dies: bool = False, **job: Any
+) -> list[str]:
+    """Run Python code as every rank of a job, with ``rank``, ``processes``, ``job`` set; return what each printed."""
     job["coordinator"] = f"127.0.0.1:{free_port()}"
     before = f"""
 import json, os, sys
@@ -60,7 +62,7 @@ join(job, processes, rank)
             process.kill()
             process.wait()
     for process, text in zip(started, printed, strict=True):
-        assert process.returncode == 0, text
+        assert (process.returncode != 0) == dies, text
     return printed
 
 

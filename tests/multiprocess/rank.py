@@ -11,11 +11,23 @@ import numpy as np
 def join(job: dict[str, Any], processes: int, rank: int) -> None:
     """Join the job, by JAX's own call; ``collectives`` false takes the means of collectives away."""
     if not job.get("collectives", True):
-        jax.config.update("jax_cpu_collectives_implementation", None)
+        break_collectives(job["coordinator"], rank)
     if processes > 1:
         jax.distributed.initialize(
             job["coordinator"], processes, rank, cluster_detection_method="deactivate", initialization_timeout=60
         )
+
+
+def break_collectives(coordinator: str, rank: int) -> None:
+    """Let gloo look for its peers through a client that is not connected: every collective then fails.
+
+    Without gloo at all the backend compiles nothing for several processes.
+    """
+    from jax._src import xla_bridge
+
+    make = xla_bridge._jax.make_gloo_tcp_collectives
+    nobody = xla_bridge._jax.get_distributed_runtime_client(coordinator, rank, shutdown_on_destruction=False)
+    xla_bridge._jax.make_gloo_tcp_collectives = lambda distributed_client: make(distributed_client=nobody)
 
 
 def leaves_of(states: dict[Any, list[Any]]) -> list[Any]:

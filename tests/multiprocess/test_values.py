@@ -59,18 +59,15 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 x = jax.make_array_from_callback((8,), NamedSharding(Mesh(jax.devices(), ("lanes",)), P("lanes")),
                                  lambda index: __import__("numpy").ones(8)[index])
-try:
-    float(jax.jit(lambda x: x.sum())(x))
-except Exception as error:
-    print("no collective:", error)
-else:
-    raise AssertionError("collectives work here, so this test shows nothing")
-os._exit(0)
+print("MADE", flush=True)
+print(float(jax.jit(lambda x: x.sum())(x)))
 """
     )
     cases = [(name, strategy, LANES) for name in ("Draws", "Values") for strategy in ("shard_map", "vmap")]
-    printed = run_script(code, 2, 4, cases=cases, folder=str(tmp_path), collectives=False)
-    assert all("no collective:" in text for text in printed)
+    printed = run_script(code, 2, 4, cases=cases, folder=str(tmp_path), collectives=False, dies=True)
+    for text in printed:  # everything is made, and then the first collective kills the process
+        assert "MADE" in text
+        assert "coordination.CoordinationService" in text.split("MADE")[1]
     for name, strategy, lanes in cases:
         found = whole_arrays(tmp_path, f"{name}-{strategy}-{lanes}", 2)
         for mine, theirs in zip(found, brainstates_leaves(name, lanes), strict=True):
@@ -100,7 +97,8 @@ class Big(brainstate.nn.Module):
             setattr(self, f"w{i}", brainstate.ParamState(brainstate.random.normal(size=(1024, 1024))))
 brainstate.random.seed(0)
 module = Big()
-shardinit.shard_new_states(Big(), axis_size=len(jax.devices()))  # compiled once, so that the rest is data
+first = Big()  # it compiles, and stays, so that what grows afterwards is data
+shardinit.shard_new_states(first, axis_size=len(jax.devices()))
 process, peak, done = psutil.Process(), [0], threading.Event()
 def watch():
     while not done.wait(0.01):
@@ -116,9 +114,9 @@ print("GROWN", peak[0] - before)
     for processes in (1, 2, 4):
         printed = run_script(code, processes, 2)
         grown[processes] = max(int(text.split("GROWN")[1]) for text in printed)
-    # Fetching the others' shards would double it with two processes and more than treble it with four.
-    assert grown[4] < grown[1] + share, grown
-    assert grown[2] < grown[1] + share / 2, grown
+    assert grown[1] > share / 2, grown  # or nothing was measured
+    # Fetching the others' shards would add a share with two processes, three with four.
+    assert max(grown[2], grown[4]) < grown[1] + share / 2, grown
 
 
 def test_states_that_all_lanes_share_are_equal_on_all_processes(tmp_path):

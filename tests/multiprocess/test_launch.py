@@ -1,0 +1,219 @@
+"""``shardinit launch``, ``run`` as a rank, and what they leave for those who watch."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.multiprocess.jobs import ROOT, environment, free_port
+
+NET = """
+import brainstate, os
+class Net(brainstate.nn.Module):
+    def init_state(self, size=3):
+        self.w = brainstate.ParamState(brainstate.random.normal(size=(size, 100)))
+        self.v = brainstate.ShortTermState(0)
+        if size == 13:
+            raise ValueError("thirteen is unlucky")
+def build():
+    print("building")
+    return Net()
+"""
+RUN = ["net.py:build", "--axis-size", "16"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "net.py").write_text(textwrap.dedent(NET))
+    return tmp_path
+
+
+def shardinit(folder, *arguments, env=None, timeout=120):
+    command = [sys.executable, "-m", "shardinit.cli.main", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def launch(folder, *arguments, **options):
+    return shardinit(folder, "launch", "--processes", "2", "--devices-per-process", "4", *arguments, **options)
+
+
+def test_launch(folder):
+    done = launch(folder, "--run-folder", "here", "--smi", "--", *RUN)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        assert re.match(r"\[[01]\] ", line), line
+    assert "[0]   cpu:0      ██·············· lanes 0-1" in done.stdout
+    assert done.stdout.count("equal to the plan") == 3
+    assert done.stdout.count("] building") == 2
+    for part in ("process 0 of 2 (local)", "JAX_COORDINATOR_ADDRESS", "[1] +", "joined: 2 processes, 4 of 8 devices"):
+        assert part in done.stderr
+    for rank in (0, 1):
+        status = json.loads((folder / "here" / f"rank-{rank}" / "status.json").read_text())
+        assert (status["rank"], status["state"], status["done"], status["total"]) == (rank, "finished", 2, 2)
+        assert json.loads((folder / "here" / f"rank-{rank}" / "ended.json").read_text())["code"] == 0
+        assert (folder / "here" / f"rank-{rank}" / "memory.prof").stat().st_size > 0
+        assert "joined" in (folder / "here" / f"rank-{rank}" / "stderr.log").read_text()
+    seen = shardinit(folder, "top", "here", "--json")
+    view = json.loads(seen.stdout)
+    assert [rank["condition"] for rank in view["ranks"]] == ["ended", "ended"]
+    assert "finished" in shardinit(folder, "top", "here").stdout
+
+
+def test_values_are_those_of_one_process(folder):
+    alone = json.loads(shardinit(folder, "run", *RUN, "--devices", "8", "--json").stdout.split("\n", 1)[1])
+    done = launch(folder, *RUN, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.split("\n", 1)[1])
+    assert found["plan"]["states"] == alone["plan"]["states"]
+    assert found["plan"]["mesh_axes"] == alone["plan"]["mesh_axes"]
+    assert [rank["rank"] for rank in found["ranks"]] == [0, 1]
+    assert {rank["most_bytes"] for rank in found["ranks"]} == {found["receipt"]["planned_bytes"]}
+
+
+def test_log_lines_are_json_when_asked_for(folder):
+    done = launch(folder, "--log", "json", *RUN)
+    assert done.returncode == 0, done.stderr
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    events = [e["event"] for e in entries if e.get("rank") == 1]
+    wanted = ["joining", "joined", "discovering", "planned", "executing", "progress", "written", "finished"]
+    assert [e for e in events if e != "line"] == wanted
+    assert all(e["elapsed"] >= 0 for e in entries if e["event"] in wanted)
+
+
+def test_a_failure_of_all_ranks_is_shown_once(folder):
+    done = launch(folder, *RUN, "--kwargs", '{"size": 13}')
+    assert done.returncode == 4
+    assert done.stderr.count("Traceback") == 1
+    assert 'net.py", line 8, in init_state' in done.stderr
+    assert "thirteen is unlucky, exit code" not in done.stderr
+    assert re.search(r"shardinit: rank [01] .*failed to initialize, exit code 4: .*thirteen", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["launch", *RUN], 2, "--processes is missing"),
+        (["launch", "--processes", "2"], 2, "Missing argument"),
+        (["launch", "--processes", "2", "net.py:build"], 2, "axis-size"),
+        (["launch", "--processes", "2", *RUN, "--sise", "3"], 2, "--sise"),
+        (["launch", "--processes", "0", *RUN], 2, "processes"),
+        (["launch", "--processes", "2", "--devices-per-process", "2", *RUN, "--devices", "3"], 2, "say the same"),
+        (["launch", "--per-gpu", "--devices-per-process", "2", *RUN], 2, "exclude each other"),
+        (
+            ["launch", "--processes", "2", "--devices-per-process", "2", "no.py:build", "--axis-size", "4"],
+            2,
+            "no file no.py",
+        ),
+        (["run", *RUN, "--processes", "4"], 2, "--process-id"),
+        (["run", *RUN, "--process-id", "1"], 2, "--processes"),
+        (["run", *RUN, "--launcher", "slurp"], 2, "slurp"),
+        (["top", "nothing-here"], 2, "nothing-here"),
+    ],
+)
+def test_wrong_usage(folder, arguments, code, message):
+    done = shardinit(folder, *arguments)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_process_per_gpu(folder):
+    """With a stand-in for nvidia-smi and CPUs for GPUs: each rank is given one."""
+    (folder / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n2\\n'\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    (folder / "gpu.py").write_text(
+        'import os; print("GPU", os.environ["CUDA_VISIBLE_DEVICES"])\nfrom net import build\n'
+    )
+    env = environment(1)
+    env["PATH"] = f"{folder}:{env['PATH']}"
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    done = shardinit(folder, "launch", "--per-gpu", "gpu.py:build", "--axis-size", "3", env=env)
+    assert done.returncode == 0, done.stderr
+    for rank in range(3):
+        assert f"[{rank}] GPU {rank}\n" in done.stdout
+    done = shardinit(folder, "launch", "--per-gpu", "--processes", "5", "gpu.py:build", "--axis-size", "3", env=env)
+    assert done.returncode == 2
+    assert "visible GPUs=3" in done.stderr
+
+
+def test_a_proxy_does_not_swallow_the_coordinator(folder):
+    env = {**environment(1), "http_proxy": "http://127.0.0.1:9"}
+    done = shardinit(folder, "launch", "--processes", "2", "--devices-per-process", "1", *RUN, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ranks_started_one_by_one_under_a_launchers_variables(folder):
+    """As Open MPI would start them: same command, every rank."""
+    port = free_port()
+    started = []
+    for rank in range(2):
+        env = environment(2, OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK=str(rank), JAX_COORDINATOR_PORT=str(port))
+        env |= {"OMPI_COMM_WORLD_LOCAL_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+        command = [sys.executable, "-m", "shardinit.cli.main", "run", *RUN, "--join-timeout", "60"]
+        started.append(subprocess.Popen(command, cwd=folder, env=env, stdout=-1, stderr=-1, text=True))
+    try:
+        texts = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0, 0], texts
+    assert "process 0 of 2 (openmpi)" in texts[0][1]
+    assert "equal to the plan" in texts[0][0]
+    assert "equal to the plan" not in texts[1][0]
+
+
+def test_in_a_script_of_ones_own(folder):
+    """``detect`` and ``initialize``: who is missing is named, and a backend that has started is refused."""
+    code = """
+import os, sys
+import shardinit
+from shardinit.launch import detect, initialize
+if sys.argv[1] == "late":
+    import jax
+    jax.devices()
+try:
+    initialize(detect(os.environ))
+except (shardinit.JoinError, shardinit.BackendStartedError) as error:
+    print(type(error).__name__, error)
+    raise SystemExit(0)
+import jax
+print("JOINED", jax.process_index(), jax.device_count())
+"""
+
+    def start(rank, processes, port, how="", **more):
+        env = environment(2, JAX_NUM_PROCESSES=str(processes), JAX_PROCESS_ID=str(rank), **more)
+        env["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{port}"
+        return subprocess.Popen([sys.executable, "-c", code, how], cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True)
+
+    port = free_port()
+    texts = [process.communicate(timeout=60) for process in [start(rank, 2, port) for rank in range(2)]]
+    assert "JOINED 0 4" in texts[0][0], texts
+    assert "JOINED 1 4" in texts[1][0]
+    assert "process 0 of 2 (plain)" in texts[0][1]
+    port = free_port()
+    alone = [start(rank, 3, port, SHARDINIT_JOIN_TIMEOUT="5") for rank in (0, 2)]
+    texts = [process.communicate(timeout=60) for process in alone]
+    for text, _ in texts:
+        assert "JoinError rank 1 of 3 never came" in text, texts
+    (late,) = [start(0, 2, free_port(), "late").communicate(timeout=60)]
+    assert "BackendStartedError cannot join 2 processes" in late[0]
+
+
+def test_a_supervisor_never_imports_jax(folder):
+    done = shardinit(folder, "launch", "--processes", "1", "--devices-per-process", "1", *RUN)
+    assert done.returncode == 0
+    code = "import sys, shardinit.cli.main; assert not {'jax', 'jaxlib', 'brainstate', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -31,6 +31,7 @@ from shardinit.launch.spec import LaunchSpec
 from shardinit.launch.supervisor import Job, Supervisor
 
 PROGRAM = (sys.executable, "-m", "shardinit.cli.main")
+LINGER_SECONDS = 0.5
 OF_OUTER_JOBS = ("JAX_COORDINATOR_PORT", "JAX_LOCAL_DEVICE_IDS", "JAX_PROCESS_COUNT", "JAX_PROCESS_INDEX")
 
 
@@ -52,8 +53,10 @@ def launch(
     """
     root = context.find_root().command
     asked = root.commands["run"].make_context("shardinit run", list(context.args), parent=context.parent).params  # type: ignore[attr-defined]
+    if per_gpu and devices_per_process is not None:
+        fail(USAGE, "--per-gpu and --devices-per-process exclude each other: the one is for GPUs, the other for CPUs")
     gpus = _gpus() if per_gpu else []
-    processes = _gang_size(processes, devices_per_process, per_gpu, gpus)
+    processes = _gang_size(processes, per_gpu, gpus)
     port = _free_port() if port is None else port
     _check_port(port)
     folder = _new_folder(run_folder)
@@ -196,6 +199,8 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
         yield rank
     except BaseException as error:
         code = _exit_code(error)
+        if rank.is_first:  # others that fail alike ask the store of this process who said so first
+            time.sleep(LINGER_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -243,9 +248,7 @@ def _new_folder(run_folder: Path | None) -> Path:
     return folder
 
 
-def _gang_size(processes: int | None, devices_per_process: int | None, per_gpu: bool, gpus: list[str]) -> int:
-    if per_gpu and devices_per_process is not None:
-        fail(USAGE, "--per-gpu and --devices-per-process exclude each other: the one is for GPUs, the other for CPUs")
+def _gang_size(processes: int | None, per_gpu: bool, gpus: list[str]) -> int:
     if processes is None and not per_gpu:
         fail(USAGE, "--processes is missing. Write: shardinit launch --processes 4 --devices-per-process 2 TARGET ...")
     processes = len(gpus) if processes is None else processes

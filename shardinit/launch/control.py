@@ -20,6 +20,7 @@ from shardinit.wording import ranks_text
 PING_SECONDS = 2.0
 SILENCE_SECONDS = 10.0
 RETRY_SECONDS = 0.25
+VERDICT_SECONDS = 4.0  # that rank 0 has for what only it can know
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +61,11 @@ class Channel(abc.ABC):
         task = asyncio.get_running_loop().create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after a deadline that are left to rank 0, which can say who is missing."""
+        return 0.0
 
     def hello(self) -> dict[str, Any]:
         """Say who this is."""
@@ -194,6 +200,11 @@ class Spoke(Channel):
         """Start to connect, again and again until ``close``."""
         self.spawn(self._connect())
 
+    @property
+    def patience(self) -> float:
+        """Seconds after a deadline that are left to rank 0, once it is reached."""
+        return 0.0 if self.writer is None else VERDICT_SECONDS
+
     def report(self, end: End) -> None:
         """Tell rank 0 of an end."""
         self._tell({"end": asdict(end)})
@@ -250,9 +261,9 @@ async def meet(rank: int, processes: int, coordinator: str, seconds: float) -> E
         await made.open()
     except OSError as error:
         return cannot_listen(made.port, error)
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     try:
-        while time.monotonic() < deadline and not made.everyone_came and not made.ends:
+        while time.monotonic() - began < seconds + made.patience and not made.everyone_came and not made.ends:
             await asyncio.sleep(0.02)
         if made.everyone_came:
             return None

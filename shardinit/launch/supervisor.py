@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from shardinit.launch.control import Channel, Hub, Spoke, not_here
+from shardinit.launch.control import VERDICT_SECONDS, Channel, Hub, Spoke, not_here
 from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, End, cause_of, end_of
 from shardinit.launch.folder import rank_folder, read_json, write_json
 from shardinit.launch.logs import Echo, Tail
@@ -29,7 +29,6 @@ TICK_SECONDS = 0.05
 LOOK_SECONDS = 0.5  # between looks at what costs more: states of processes, status files
 SETTLE_SECONDS = 0.15  # for causes seen together
 CAUSE_SECONDS = 1.5  # for the cause of what looks like a consequence
-VERDICT_SECONDS = 4.0
 FINISH_SECONDS = 120.0
 BEFORE_JOINED = ("starting", "joining")
 
@@ -187,9 +186,8 @@ class Supervisor:
             self._note(End(child.rank, PEER_DIED, why))
 
     def _look_who_joined(self, now: float) -> None:
-        # A rank that reached rank 0 leaves it to that one to say who is missing.
-        is_told = isinstance(self.channel, Spoke) and self.channel.writer is not None
-        late = now - self.started > self.job.join_seconds + (VERDICT_SECONDS if is_told else 0.0)
+        patience = 0.0 if self.channel is None else self.channel.patience
+        late = now - self.started > self.job.join_seconds + patience
         for child in self.children:
             if not child.has_joined and child.returncode is None:
                 status = read_json(rank_folder(self.job.folder, child.rank) / "status.json")

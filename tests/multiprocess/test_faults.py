@@ -4,7 +4,7 @@ import pytest
 
 from tests.system.faults import FAULTS, JOIN_SECONDS, run_fault
 
-# Seconds that the issue allows; what hinders joining has the deadline to join, a stopped rank counts as dead after 10 s.
+# What hinders joining has the deadline to join; a stopped rank counts as dead after 10 s.
 LIMITS = {4: 10.0, 1: 10.0, 11: 15.0, 13: 10.0, -9: 15.0, 10: JOIN_SECONDS + 10.0, 12: 60.0}
 
 

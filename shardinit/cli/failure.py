@@ -26,7 +26,7 @@ def fail(code: int, message: str, error: BaseException | None = None) -> NoRetur
     text = "".join(lines) + f"shardinit: {message}"
     between_ranks = isinstance(error, (JoinError, DisagreementError)) or code in (NEVER_CAME, DISAGREE)
     first = None if RANK is None or between_ranks else RANK.is_first_to_say(text)
-    print(text if first is None else f"shardinit: failed as rank {first} did", file=sys.stderr)
+    print(text if first is None else f"{(lines or [message])[-1].strip()} (as in rank {first})", file=sys.stderr)
     raise typer.Exit(code if error is None else code_of(error, code))
 
 

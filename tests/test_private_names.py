@@ -1,6 +1,8 @@
 """The private names that we depend on are there and behave as we need; this fails when they move."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import brainstate
@@ -38,6 +40,40 @@ def test_jax_names():
     mesh = jax.make_mesh((2,), ("a",))
     with jax.set_mesh(mesh):
         assert private_jax.get_concrete_mesh() == mesh
+
+
+def test_the_coordination_service_keeps_texts():
+    """What ``shardinit.exchange`` needs of the client, tried with a job of one process, in a process of its own."""
+    code = """
+import socket
+import jax
+from shardinit.private_jax import distributed_state
+with socket.socket() as found:
+    found.bind(("127.0.0.1", 0))
+    port = found.getsockname()[1]
+assert distributed_state.client is None
+jax.config.update("jax_enable_preemption_service", False)
+jax.config.update("jax_check_proxy_envs", False)
+jax.distributed.initialize(f"127.0.0.1:{port}", 1, 0, cluster_detection_method="deactivate")
+client = distributed_state.client
+client.key_value_set("a", "1")
+assert client.blocking_key_value_get("a", 1000) == client.key_value_try_get("a") == "1"
+for attempt in (lambda: client.key_value_set("a", "2"), lambda: client.key_value_try_get("b")):
+    try:
+        attempt()
+    except jax.errors.JaxRuntimeError:
+        continue
+    raise AssertionError("a key that is there is set again, or one that is not is found")
+try:
+    client.blocking_key_value_get("b", 100)
+except jax.errors.JaxRuntimeError as error:
+    assert "DEADLINE_EXCEEDED" in str(error)
+else:
+    raise AssertionError("no deadline")
+jax.distributed.shutdown()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_brainstate_names():

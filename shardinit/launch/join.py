@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from types import TracebackType
 
 from shardinit.errors import BackendStartedError, DisagreementError, JoinError
 from shardinit.launch.control import meet
@@ -23,12 +24,20 @@ def is_supervised() -> bool:
     return "SHARDINIT_SUPERVISED" in os.environ
 
 
+def _leave_at_once(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Show an exception that nobody caught and go: JAX would wait minutes for the other processes, then abort all."""
+    sys.__excepthook__(kind, error, traceback)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def initialize(spec: LaunchSpec) -> None:
     """Make this process one of those that a spec tells of. Call it before anything starts JAX's backend.
 
     Process 0 prints to standard error what was decided and from which source. With one process nothing else happens.
     Devices are narrowed only to ``spec.local_device_ids``: JAX's own detection, which does it by itself under some
-    launchers, is off.
+    launchers, is off. An exception that nobody catches then ends the process at once, with code 1.
 
     Parameters
     ----------
@@ -75,6 +84,7 @@ def initialize(spec: LaunchSpec) -> None:
         end = asyncio.run(meet(spec.process_id, spec.processes, spec.coordinator, seconds))
         if end is not None:
             raise (DisagreementError if end.code == DISAGREE else JoinError)(end.why)
+        sys.excepthook = _leave_at_once
     jax.config.update("jax_check_proxy_envs", False)  # spec.warnings says it where it matters
     os.environ.pop("JAX_LOCAL_DEVICE_IDS", None)  # the spec has it; JAX would apply it even where the spec says all
     jax.distributed.initialize(

@@ -2,10 +2,13 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
+import psutil
 import pytest
 
 from tests.multiprocess.jobs import ROOT, environment, free_port
@@ -210,6 +213,37 @@ print("JOINED", jax.process_index(), jax.device_count())
         assert "JoinError rank 1 of 3 never came" in text, texts
     (late,) = [start(0, 2, free_port(), "late").communicate(timeout=60)]
     assert "BackendStartedError cannot join 2 processes" in late[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_gang_cleanly(folder, number):
+    (folder / "net.py").write_text(
+        NET.replace("        if size", "        __import__('time').sleep(60)\n        if size")
+    )
+    command = [sys.executable, "-m", "shardinit.cli.main", "launch", "--processes", "2", "--devices-per-process", "1"]
+    started = subprocess.Popen([*command, "--run-folder", "r", *RUN], cwd=folder, stdout=-1, stderr=-1, text=True)
+    try:
+        while not all(_state(folder / "r" / f"rank-{rank}") == "discovering" for rank in (0, 1)):
+            time.sleep(0.1)
+        began = time.monotonic()
+        started.send_signal(number)
+        _, stderr = started.communicate(timeout=60)
+        assert time.monotonic() - began < 10
+    finally:
+        started.kill()
+        started.wait()
+    assert started.returncode == 13
+    assert f"asked to end by {number.name}" in stderr
+    assert "Traceback" not in stderr
+    for rank in (0, 1):
+        assert not psutil.pid_exists(json.loads((folder / "r" / f"rank-{rank}" / "status.json").read_text())["pid"])
+
+
+def _state(rank_folder):
+    try:
+        return json.loads((rank_folder / "status.json").read_text())["state"]
+    except (OSError, ValueError):
+        return None
 
 
 def test_a_supervisor_never_imports_jax(folder):

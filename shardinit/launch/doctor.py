@@ -22,7 +22,6 @@ COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 CHECKS: tuple[Callable[[Surroundings], Finding], ...] = (
     doctor_jax.python,
     doctor_jax.packages,
-    doctor_jax.smi,
     doctor_jax.backend,
     doctor_jax.xla_flags,
     doctor_jax.threads,

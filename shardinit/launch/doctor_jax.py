@@ -45,19 +45,8 @@ def packages(_: Surroundings) -> Finding:
     if found:
         install = " ".join(f'"{each}"' for each in [*map(str, wrong), *plugins])
         return Finding("packages", "problem", ", ".join(found), f"pip install {install}")
-    names = ("shardinit", "brainstate", "jax", "jaxlib", *PLUGINS)
+    names = ("shardinit", "brainstate", "jax", "jaxlib", "jax-smi", *PLUGINS)
     return Finding("packages", "ok", ", ".join(f"{n} {_version(n)}" for n in names if _version(n) is not None))
-
-
-def smi(_: Surroundings) -> Finding:
-    """Check whether ``--smi`` has what it needs."""
-    needed = next((r for r in _requirements(PACKAGE, extra="smi") if r.name == "jax-smi"), None)
-    found = _version("jax-smi")
-    if needed is None or (found is not None and _fits(needed)):
-        return Finding("jax-smi", "ok", f"jax-smi {found}" if found else "not used")
-    if found is None:
-        return Finding("jax-smi", "ok", f'not installed; for --smi: pip install "{PACKAGE}[smi]"')
-    return Finding("jax-smi", "warning", f"jax-smi {found}; --smi needs {needed.specifier}", f'pip install "{needed}"')
 
 
 def backend(here: Surroundings) -> Finding:
@@ -154,12 +143,10 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _requirements(package: str, extra: str = "") -> Iterable[Requirement]:
+def _requirements(package: str) -> Iterable[Requirement]:
     for text in (importlib.metadata.requires(package) if _version(package) else None) or ():
         requirement = Requirement(text)
-        if (requirement.marker is None and not extra) or (
-            requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
-        ):
+        if requirement.marker is None:
             yield requirement
 
 

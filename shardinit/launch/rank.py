@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 
-from shardinit.errors import LaunchError
 from shardinit.launch.folder import rank_folder, write_json, write_text
 from shardinit.launch.join import initialize
 from shardinit.launch.spec import LaunchSpec
@@ -119,10 +118,8 @@ class Rank:
 
     def _track_memory(self, interval: float = 1.0) -> None:
         """Let jax-smi write this rank's memory profile into its folder; starts the backend."""
-        try:
-            from jax_smi import initialise_tracking
-        except ImportError:
-            raise LaunchError("--smi needs jax-smi: pip install 'shardinit[smi]'") from None
+        from jax_smi import initialise_tracking
+
         assert self.folder is not None
         initialise_tracking(interval, str(rank_folder(self.folder, self.spec.process_id)))
 

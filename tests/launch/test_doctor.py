@@ -82,14 +82,6 @@ def test_a_missing_package(monkeypatch):
     assert 'pip install "brainstate' in found.fix
 
 
-@pytest.mark.parametrize(("version", "status"), [(None, "ok"), ("0.9", "warning"), ("1.0.4", "ok")])
-def test_jax_smi_may_be_missing_but_not_old(monkeypatch, version, status):
-    versions(monkeypatch, jax_smi=version)
-    found = doctor_jax.smi(here())
-    assert found.status == status
-    assert ("shardinit[smi]" in found.what) == (version is None)
-
-
 # backend
 
 

@@ -364,7 +364,7 @@ def _page(rows: list[str]) -> str:
             f"{os.cpu_count()} CPU cores. Every fault is a real one: processes are killed, stopped, never started.",
             "",
             "Seconds count from the fault until every process is gone; for what hinders joining, from the start of the",
-            f"job, whose deadline to join is {JOIN_SECONDS} s here. *Named*: does a message name the culprit, that is the",
+            f"job, whose deadline to join is {JOIN_SECONDS} s here. *Named*: does a message name the culprit, so the",
             "rank and what became of it, or the field in which it differs. *Left* counts processes that were still",
             f"there at the end, or after {LONGEST:.0f} s. A negative code is a signal. Faults are in the last rank.",
             "",

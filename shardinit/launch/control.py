@@ -143,7 +143,10 @@ class Hub(Channel):
             writer.close()
             return
         peer = _Peer(hello, writer)
-        if not self._is_welcome(peer):
+        if (end := self._refusal(peer)) is not None:
+            self.ends.append(end)
+            writer.write(_line({"end": asdict(end)}))
+            writer.close()
             return
         self.peers[hello["rank"]] = peer
         self._see_who_is_here()
@@ -160,18 +163,16 @@ class Hub(Channel):
         if not peer.done:
             self.ends.append(End(hello["rank"], PEER_DIED, f"{peer.who} {why}"))
 
-    def _is_welcome(self, peer: _Peer) -> bool:
+    def _refusal(self, peer: _Peer) -> End | None:
         rank, count = peer.hello["rank"], peer.hello["processes"]
         if count != self.processes:
             why = f"{peer.who} was started for processes={count}, rank 0 for processes={self.processes}"
-            self.ends.append(End(rank, DISAGREE, f"{why}. Start all with the same number"))
-            return False
+            return End(rank, DISAGREE, f"{why}. Start all with the same number")
         if rank in self.peers or rank == 0:
             other = self.peers[rank].hello["host"] if rank else socket.gethostname()
             why = f"rank {rank} came twice, from the hosts {other} and {peer.hello['host']}"
-            self.ends.append(End(rank, USAGE, f"{why}. Give every process its own process id"))
-            return False
-        return True
+            return End(rank, USAGE, f"{why}. Give every process its own process id")
+        return None
 
     def _see_who_is_here(self) -> None:
         if not self.missing():

@@ -245,7 +245,8 @@ def _command_by_hand(fault: Fault, run: Run, rank: int, options: list[str]) -> l
         target = str(run.folder / "faulty.py")
         Path(target).write_text(Path(TARGET).read_text() + "\n# another line\n")
     command = [sys.executable, "-m", "shardinit.cli.main", "run", f"{target}:build", *options]
-    command += ["--join-timeout", str(JOIN_SECONDS), "--run-folder", str(run.folder / "run")]
+    seconds = JOIN_SECONDS if fault.code == 10 else 4 * JOIN_SECONDS
+    command += ["--join-timeout", str(seconds), "--run-folder", str(run.folder / "run")]
     return command + list(fault.arguments if rank == run.faulty else ())
 
 
@@ -321,18 +322,26 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the names of the faults")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--without-bare", action="store_true")
+    parser.add_argument("--rows", type=Path, help="file to which rows are added; those that it has are not measured")
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(",")]
     rows = []
+    kept = asked.rows.read_text().splitlines() if asked.rows and asked.rows.exists() else []
     for fault in FAULTS:
         if asked.only not in fault.name:
             continue
         for size in sizes:
+            if found := [row for row in kept if row.startswith(f"| {fault.name} | {size} |")]:
+                rows += found
+                continue
             ours = run_fault(fault, size)
             has_bare = not asked.without_bare and "upervisor" not in fault.name
             theirs = run_fault(fault, size, bare=True) if has_bare else None
             row = f"| {fault.name} | {size} | {_cells(ours, fault)} | {_bare_cells(theirs)} |"
             print(row, flush=True)
+            if asked.rows:
+                with open(asked.rows, "a", encoding="utf-8") as file:
+                    file.write(f"{row}\n")
             rows.append(row)
     if asked.output:
         asked.output.write_text(_page(rows), encoding="utf-8")

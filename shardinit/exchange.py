@@ -71,7 +71,7 @@ def exchange(name: str, text: str, ranks: Sequence[int], seconds: float | None =
             texts.append(client.blocking_key_value_get(f"{place}/{rank}", left))
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
-                raise
+                raise JoinError(f"rank 0, which keeps the processes' texts, is lost: {error}") from error
             missing.append(rank)
     if missing:
         raise JoinError(
@@ -82,7 +82,7 @@ def exchange(name: str, text: str, ranks: Sequence[int], seconds: float | None =
 
 
 def agree(name: str, fields: Mapping[str, str], ranks: Sequence[int]) -> None:
-    """Stop every process alike if some field differs between processes.
+    """Stop every process alike if some field differs between processes that have it.
 
     Raises
     ------
@@ -98,19 +98,24 @@ def agree(name: str, fields: Mapping[str, str], ranks: Sequence[int]) -> None:
     if len(set(digests)) == 1:
         return
     found = [json.loads(text) for text in exchange(f"{name} in full", whole, ranks)]
-    raise DisagreementError(difference_text(dict(zip(ranks, found, strict=True))))
+    difference = difference_text(dict(zip(ranks, found, strict=True)))
+    if difference:
+        raise DisagreementError(difference)
 
 
 def difference_text(found: Mapping[int, Mapping[str, str]]) -> str:
-    """Say which field differs, and which ranks have which value."""
+    """Say which field differs between ranks that have it, and which have which value; empty if none does."""
     lines = []
     for field in sorted({field for fields in found.values() for field in fields}):
         holders: dict[str, list[int]] = {}
         for rank, fields in found.items():
-            holders.setdefault(_shortened(fields.get(field, "(none)")), []).append(rank)
+            if field in fields:
+                holders.setdefault(fields[field], []).append(rank)
         if len(holders) > 1:
-            values = "; ".join(f"{value} on {ranks_text(ranks)}" for value, ranks in holders.items())
+            values = "; ".join(f"{_shortened(value)} on {ranks_text(ranks)}" for value, ranks in holders.items())
             lines.append(f"  {field}: {values}")
+    if not lines:
+        return ""
     return (
         f"the {len(found)} processes would not make the same thing, so none goes on:\n"
         + "\n".join(lines)

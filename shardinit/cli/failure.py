@@ -23,7 +23,7 @@ def fail(code: int, message: str, error: BaseException | None = None) -> NoRetur
         lines = _user_traceback(error)
     elif error is not None:
         message = f"{message}: {error}"
-    text = "".join(lines) + f"shardinit: {message}"
+    text = "\n".join([f"shardinit: {message}", *("".join(lines).splitlines())])
     between_ranks = isinstance(error, (JoinError, DisagreementError)) or code in (NEVER_CAME, DISAGREE)
     first = None if RANK is None or between_ranks else RANK.is_first_to_say(text)
     print(text if first is None else f"{(lines or [message])[-1].strip()} (as in rank {first})", file=sys.stderr)

@@ -3,6 +3,7 @@
 The exit codes are those of ``shardinit.launch.exits``.
 """
 
+import io
 import json
 import signal
 import sys
@@ -17,7 +18,7 @@ from shardinit.cli.failure import fail
 from shardinit.cli.processes import as_rank, doctor, find_spec, launch, supervise_rank, top
 from shardinit.cli.running import initialize_states, width
 from shardinit.errors import CertificateError, ShardInitError
-from shardinit.launch.exits import REFUSED, USAGE
+from shardinit.launch.exits import PREEMPTED, REFUSED, USAGE
 from shardinit.launch.join import is_supervised
 
 app = typer.Typer(
@@ -126,7 +127,10 @@ app.command()(doctor)
 
 def main() -> None:
     """Entry point of the ``shardinit`` command."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that child processes are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))  # so that child processes are ended
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
     app()
 
 

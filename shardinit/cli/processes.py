@@ -24,7 +24,7 @@ from shardinit.launch.control import Hub, Spoke, cannot_listen
 from shardinit.launch.detect import detect
 from shardinit.launch.exits import FAILED, NEVER_CAME, PREEMPTED, USAGE
 from shardinit.launch.folder import write_json
-from shardinit.launch.join import LOCAL_SECONDS, join_seconds
+from shardinit.launch.join import LOCAL_SECONDS, is_supervised, join_seconds
 from shardinit.launch.logs import Echo
 from shardinit.launch.rank import Rank
 from shardinit.launch.spec import LaunchSpec
@@ -53,6 +53,13 @@ def launch(
     """
     root = context.find_root().command
     asked = root.commands["run"].make_context("shardinit run", list(context.args), parent=context.parent).params  # type: ignore[attr-defined]
+    for name in ("launcher", "coordinator", "processes", "process_id", "run_folder", "join_timeout"):
+        if asked[name] is not None:
+            flag = f"--{name.replace('_', '-')}"
+            fail(
+                USAGE,
+                f"{flag} comes twice, or is not for launch, which says itself which process is which. Leave it out",
+            )
     if per_gpu and devices_per_process is not None:
         fail(USAGE, "--per-gpu and --devices-per-process exclude each other: the one is for GPUs, the other for CPUs")
     gpus = _gpus() if per_gpu else []
@@ -88,7 +95,9 @@ def launch(
     echo.say(f"{processes} processes on this machine, logs in {folder}", folder=str(folder))
     job = Job(command, environments, processes, folder, seconds, grace)
     _write_launch(folder, processes, command)
-    raise typer.Exit(asyncio.run(Supervisor(job, echo).run()))
+    code = asyncio.run(Supervisor(job, echo).run())
+    echo.finish()
+    raise typer.Exit(code)
 
 
 def top(
@@ -156,6 +165,7 @@ def supervise_rank(
         shutil.rmtree(folder, ignore_errors=True)
     elif run_folder is None:
         echo.say(f"logs of rank {spec.process_id} are in {folder}", folder=str(folder))
+    echo.finish()
     return code
 
 
@@ -181,7 +191,7 @@ async def _supervise(spec: LaunchSpec, job: Job, echo: Echo) -> int:
 @contextlib.contextmanager
 def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, smi: bool) -> Iterator[Rank]:
     """Be a rank: alone, or a supervisor's child, which leaves without JAX's exit barrier if something is raised."""
-    supervised = os.environ.get("SHARDINIT_RUN_FOLDER") if spec.is_distributed else None
+    supervised = os.environ.get("SHARDINIT_RUN_FOLDER") if is_supervised() else None
     folder = Path(supervised) if supervised else None
     if folder is None and (smi or run_folder is not None):
         folder = _new_folder(run_folder)
@@ -261,7 +271,7 @@ def _gpus() -> list[str]:
     """Names of the visible GPUs, as CUDA_VISIBLE_DEVICES takes them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip()]
+        return [name.strip() for name in visible.split(",") if name.strip() and not name.strip().startswith("-")]
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout

@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Literal as JaxprLiteral
 
 from shardinit.compile.layout import Layout
 from shardinit.compile.programs import UniqueProgram
@@ -21,7 +23,7 @@ from shardinit.lane.equations import Equation, Variable, is_key
 from shardinit.lane.primitives import pure_params
 from shardinit.plan.init_plan import InitPlan
 
-PACKAGES = ("shardinit", "jax", "jaxlib", "brainstate", "numpy")
+PACKAGES = ("shardinit", "jax", "jaxlib", "brainstate", "brainunit", "numpy")
 
 # JAX settings that change values, or which programs are compiled.
 SETTINGS = (
@@ -39,9 +41,10 @@ _OWN_FILES = re.compile(r"--xla_dump\S*|--xla_gpu_per_fusion_autotune_cache_dir\
 
 
 def environment_fields() -> dict[str, str]:
-    """Versions and settings of this process."""
+    """Versions and settings of this process, and the kinds of its devices."""
     fields = {f"{name} version": version(name) for name in PACKAGES}
     fields["Python version"] = platform.python_version()
+    fields["devices"] = ", ".join(sorted({f"{d.platform} {d.device_kind}" for d in jax.local_devices()}))
     for name in SETTINGS:
         fields[f"jax_{name}"] = str(getattr(jax.config, f"jax_{name}"))
     for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"):
@@ -73,11 +76,9 @@ def program_fields(
 
 
 def value_digest(value: Any) -> bytes:
-    """Digest of a value on the host or on this process's devices, by bits."""
+    """Digest of a value on the host, or on a device of this process, by bits."""
     if isinstance(value, jax.Array) and is_key(value):
         value = jax.random.key_data(value)
-    if isinstance(value, jax.Array) and not value.is_fully_addressable:
-        value = value.addressable_shards[0].data
     array = np.asarray(value)
     text = repr(value) if array.dtype == object else ""
     found = hashlib.sha256(f"{array.dtype} {array.shape} {_ADDRESS.sub('', text)}".encode())
@@ -94,7 +95,43 @@ def _structure_text(program: UniqueProgram) -> str:
     return repr((equations, outputs, slots, program.placements, program.slices))
 
 
-def _equation_text(equation: Equation) -> str:
-    params = pure_params(equation)
-    shown = ", ".join(f"{name}={params[name]}" for name in sorted(params) if name not in IGNORED)
-    return _ADDRESS.sub("", f"{equation.primitive.name}[{shown}]")
+def _equation_text(equation: Any) -> str:
+    params = pure_params(equation) if isinstance(equation, Equation) else equation.params
+    return f"{equation.primitive.name}[{_params_text(params)}]"
+
+
+def _params_text(params: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_param_text(params[name])}" for name in sorted(params) if name not in IGNORED)
+
+
+def _param_text(value: Any) -> str:
+    """A parameter by its content; printing would leave out what a jaxpr closes over, and most of a long array."""
+    if isinstance(value, ClosedJaxpr):
+        return f"{_param_text(value.jaxpr)} {[value_digest(constant).hex() for constant in value.consts]}"
+    if isinstance(value, Jaxpr):
+        return _jaxpr_text(value)
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return value_digest(value).hex()
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_param_text, value))})"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(_param_text, value)))}}}"
+    if isinstance(value, dict):
+        return f"{{{_params_text(value)}}}"
+    return _ADDRESS.sub("", repr(value))
+
+
+def _jaxpr_text(jaxpr: Jaxpr) -> str:
+    names: dict[Any, str] = {}
+
+    def name(atom: Any) -> str:
+        if isinstance(atom, JaxprLiteral):
+            return f"{value_digest(atom.val).hex()[:16]}:{atom.aval}"
+        return names.setdefault(atom, f"v{len(names)}:{atom.aval}")
+
+    def listed(atoms: Any) -> str:
+        return ",".join(map(name, atoms))
+
+    lines = [listed((*jaxpr.constvars, *jaxpr.invars))]
+    lines += [f"{listed(e.outvars)}={_equation_text(e)}({listed(e.invars)})" for e in jaxpr.eqns]
+    return "; ".join([*lines, listed(jaxpr.outvars)])

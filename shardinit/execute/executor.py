@@ -20,6 +20,7 @@ from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
+from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
 
 
@@ -125,9 +126,9 @@ def execute(
     program, plan = compiled.program, compiled.plan
     keys = _base_keys(compiled, key)
     ranks = () if compiled.mesh is None else processes_of(compiled.mesh.devices.flat)
-    agree(
-        "random state", {f"random state {i} (its key)": value_digest(k).hex()[:16] for i, k in enumerate(keys)}, ranks
-    )
+    if is_shared(ranks):
+        digests = {f"random state {i} (its key)": value_digest(k).hex()[:16] for i, k in enumerate(keys)}
+        agree("random state", digests, ranks)
     with no_ambient_mesh(), jax.disable_jit(False):
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
@@ -183,14 +184,21 @@ def _on_mesh(value: Any, mesh: Mesh | None) -> Any:
 
 
 def _shared_values(compiled: CompiledInit, values: Sequence[Any]) -> dict[str, str]:
-    """Digest of each state that all lanes share, and so all processes."""
+    """Digest of each state that all lanes share, and so all processes; by shard, where it is split."""
     left = iter(values)
-    found = {}
+    found: dict[str, str] = {}
     for output in compiled.program.outputs:
         made = [next(left) for _ in output.atoms]
         if output.spec.out_axis is None:
-            leaves = [getattr(atom, "value", v) for atom, v in zip(output.atoms, made, strict=True)]
-            found[output.spec.name] = " ".join(value_digest(leaf).hex()[:16] for leaf in leaves)
+            for number, (atom, value) in enumerate(zip(output.atoms, made, strict=True)):
+                leaf = atom.value if value is None and not isinstance(atom, Variable) else value
+                name = f"{output.spec.name}, array {number}"
+                if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+                    for shard in leaf.addressable_shards:
+                        place = ", ".join(f"{s.start or 0}:{'' if s.stop is None else s.stop}" for s in shard.index)
+                        found[f"{name}[{place}]"] = value_digest(shard.data).hex()[:16]
+                else:
+                    found[name] = value_digest(leaf).hex()[:16]
     return found
 
 

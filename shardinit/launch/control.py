@@ -118,6 +118,10 @@ class Hub(Channel):
         self.own_done = True
         self._see_who_is_done()
 
+    def unfinished(self) -> list[int]:
+        """Ranks that are here and have not ended well."""
+        return [rank for rank, peer in self.peers.items() if not peer.done]
+
     async def give_verdict(self, end: End) -> None:
         """Tell everyone why the job ends."""
         self._tell_all({"end": asdict(end)})
@@ -158,7 +162,7 @@ class Hub(Channel):
                     peer.done = True
                     self._see_who_is_done()
             why = "is gone: its supervisor closed the connection without a word, as when it is killed"
-        except (TimeoutError, OSError, ValueError):
+        except (TimeoutError, OSError, ValueError, TypeError):
             why = f"is lost: nothing came from its supervisor for {SILENCE_SECONDS:g} s (stopped, or no network)"
         if not peer.done:
             self.ends.append(End(hello["rank"], PEER_DIED, f"{peer.who} {why}"))
@@ -196,6 +200,7 @@ class Spoke(Channel):
 
     writer: asyncio.StreamWriter | None = None
     trouble: str = "not tried yet"
+    unsent: list[End] = field(default_factory=list)
 
     async def open(self) -> None:
         """Start to connect, again and again until ``close``."""
@@ -208,6 +213,8 @@ class Spoke(Channel):
 
     def report(self, end: End) -> None:
         """Tell rank 0 of an end."""
+        if self.writer is None:
+            self.unsent.append(end)
         self._tell({"end": asdict(end)})
 
     def report_done(self) -> None:
@@ -232,6 +239,8 @@ class Spoke(Channel):
                 self.trouble = str(error) or type(error).__name__
                 await asyncio.sleep(RETRY_SECONDS)
         self._tell({"hello": self.hello()})
+        for end in self.unsent:
+            self._tell({"end": asdict(end)})
         self.spawn(_every(PING_SECONDS, lambda: self._tell({"ping": True})))
         try:
             while message := await _read(reader):
@@ -240,7 +249,7 @@ class Spoke(Channel):
                 self.everyone_came |= "everyone" in message
                 self.everyone_done |= message.get("everyone") == "done"
             why = "is gone: its supervisor closed the connection without a word, as when it is killed"
-        except (TimeoutError, OSError, ValueError):
+        except (TimeoutError, OSError, ValueError, TypeError):
             why = f"is lost: nothing came from its supervisor for {SILENCE_SECONDS:g} s (stopped, or no network)"
         if not self.ends and not self.everyone_done:
             self.ends.append(End(0, PEER_DIED, f"rank 0 (coordinator {self.host}) {why}"))

@@ -76,6 +76,8 @@ def end_of(rank: int, returncode: int, who: str, last_words: str = "") -> End | 
         return End(rank, PEER_DIED, why, name == signal.SIGABRT)
     if returncode == DISAGREE:
         return End(None, returncode, f"the processes disagree, exit code {returncode}; each says above in what")
+    if returncode == NEVER_CAME and last_words:
+        return End(rank, returncode, f"{who}: {last_words[:LONGEST_WORDS]}")
     why = f"{who} {_CODES.get(returncode, 'ended by itself')}, exit code {returncode}"
     said = f": {last_words[:LONGEST_WORDS]}" if last_words else ""
     return End(rank, returncode, why + said, returncode == PEER_DIED)

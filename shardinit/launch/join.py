@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from shardinit.errors import BackendStartedError, DisagreementError, JoinError
@@ -21,7 +22,7 @@ def join_seconds(spec: LaunchSpec) -> float:
 
 def is_supervised() -> bool:
     """Whether this process is the child of a supervisor of ours."""
-    return "SHARDINIT_SUPERVISED" in os.environ
+    return os.environ.get("SHARDINIT_SUPERVISED") == str(os.getppid())
 
 
 def _leave_at_once(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -35,7 +36,8 @@ def _leave_at_once(kind: type[BaseException], error: BaseException, traceback: T
 def initialize(spec: LaunchSpec) -> None:
     """Make this process one of those that a spec tells of. Call it before anything starts JAX's backend.
 
-    Process 0 prints to standard error what was decided and from which source. With one process nothing else happens.
+    Process 0 prints to standard error what was decided and from which source. With one process only devices are
+    narrowed, if the spec says so.
     Devices are narrowed only to ``spec.local_device_ids``: JAX's own detection, which does it by itself under some
     launchers, is off. An exception that nobody catches then ends the process at once, with code 1.
 
@@ -64,24 +66,29 @@ def initialize(spec: LaunchSpec) -> None:
 
     from shardinit.private_jax import backends_are_initialized
 
+    if spec.process_id == 0 or not spec.is_distributed:
+        for warning in spec.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+    if not spec.is_distributed:
+        if spec.local_device_ids is not None:
+            jax.config.update("jax_cuda_visible_devices", ",".join(map(str, spec.local_device_ids)))
+        return
     if backends_are_initialized():
         raise BackendStartedError(
             f"cannot join {spec.processes} processes: JAX's backend has already started, with {jax.device_count()} "
             "device(s). Call shardinit.launch.initialize before the first array, jax.devices() or random key; "
             "import brainpy starts it too."
         )
-    if not spec.is_distributed:
-        return
     if spec.process_id == 0:
         print(spec, file=sys.stderr, flush=True)
-        for warning in spec.warnings:
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
     seconds = join_seconds(spec)
     assert spec.coordinator is not None
     if is_supervised():  # supervisors meet by themselves; and a preempted rank need not outlive SIGTERM
         jax.config.update("jax_enable_preemption_service", False)
     else:
-        end = asyncio.run(meet(spec.process_id, spec.processes, spec.coordinator, seconds))
+        meeting = meet(spec.process_id, spec.processes, spec.coordinator, seconds)
+        with ThreadPoolExecutor(1) as thread:  # a notebook has an event loop of its own in this one
+            end = thread.submit(asyncio.run, meeting).result()
         if end is not None:
             raise (DisagreementError if end.code == DISAGREE else JoinError)(end.why)
         sys.excepthook = _leave_at_once

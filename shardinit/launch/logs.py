@@ -1,8 +1,11 @@
 """What ranks print, copied with the rank before each line; and what the supervisor says."""
 
+import contextlib
 import json
+import os
+import queue
 import re
-import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +14,12 @@ from pathlib import Path
 # the text stays in the rank's own log.
 _NOISE = re.compile(r"^[EF]\d{4} .*(coordination_service|JAX distributed service)")
 _MORE_NOISE = re.compile(r"^Additional GRPC error|^:\w+:Error received|^\s*@\s+0x|^\*\*\* Check failure|^$")
+
+
+_NO_WORDS = re.compile(r"$|[+{ ]|process \d+ of \d+|warning: ")  # log lines, and how the processes were found
+
+MOST_WAITING = 10_000  # lines
+UNREAD_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +45,7 @@ class Tail:
             lines.append(self.rest)
             self.rest = b""
         texts = [line.decode(errors="replace") for line in lines]
-        words = (text for text in reversed(texts) if text and not text.startswith(("shardinit: ", "+", "{")))
+        words = (text.removeprefix("shardinit: ") for text in reversed(texts) if not _NO_WORDS.match(text))
         self.last_words = next(words, self.last_words)
         return texts
 
@@ -61,12 +70,13 @@ class Echo:
     as_json: bool = False
     raw_rank: int | None = None
     started: float = field(default_factory=time.time)
+    _writer: "_Writer" = field(default_factory=lambda: _Writer())
 
     def lines(self, tail: Tail, last: bool = False) -> None:
         """Copy what is new."""
         for line in tail.new_lines(last):
             if self.raw_rank is not None and tail.stream == "stdout" and tail.rank == self.raw_rank:
-                print(line, flush=True)
+                self._writer.write(1, line, keep=True)
             elif not tail.is_noise(line):
                 self._copy(tail, line)
 
@@ -74,16 +84,51 @@ class Echo:
         if self.as_json:
             is_event = line.startswith('{"event"')
             fields = {"event": "line", "rank": tail.rank, "stream": tail.stream, "line": line}
-            print(line if is_event else json.dumps(fields), file=sys.stderr, flush=True)
+            self._writer.write(2, line if is_event else json.dumps(fields))
         else:
             to_stderr = tail.stream == "stderr" or self.raw_rank is not None
-            print(f"[{tail.rank}] {line}", file=sys.stderr if to_stderr else sys.stdout, flush=True)
+            self._writer.write(2 if to_stderr else 1, f"[{tail.rank}] {line}")
 
     def say(self, text: str, **fields: object) -> None:
         """Say something of the supervisor's own."""
         elapsed = round(time.time() - self.started, 3)
         if self.as_json:
             entry = {"event": "supervisor", "time": time.time(), "elapsed": elapsed, "text": text, **fields}
-            print(json.dumps(entry), file=sys.stderr, flush=True)
+            self._writer.write(2, json.dumps(entry), keep=True)
         else:
-            print(f"shardinit: {text}", file=sys.stderr, flush=True)
+            self._writer.write(2, f"shardinit: {text}", keep=True)
+
+    def finish(self) -> None:
+        """Wait until everything is written, or nobody has read for a while."""
+        self._writer.finish()
+
+
+class _Writer:
+    """Writes lines in a thread: whoever does not read them (a pager, a full pipe) must not stop the supervisor.
+
+    Straight to the file descriptors, so that no lock of a stream is held when the process ends.
+    """
+
+    def __init__(self) -> None:
+        self.lines: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        threading.Thread(target=self._write_all, daemon=True, name="shardinit-echo").start()
+
+    def write(self, descriptor: int, line: str, keep: bool = False) -> None:
+        """Queue a line; one that need not be kept is dropped if too many wait: it is in the run's folder."""
+        if keep or self.lines.qsize() < MOST_WAITING:
+            self.lines.put((descriptor, line.encode(errors="replace") + b"\n"))
+
+    def finish(self) -> None:
+        waiting, since = self.lines.unfinished_tasks, time.monotonic()
+        while self.lines.unfinished_tasks and time.monotonic() - since < UNREAD_SECONDS:
+            if self.lines.unfinished_tasks != waiting:
+                waiting, since = self.lines.unfinished_tasks, time.monotonic()
+            time.sleep(0.01)
+
+    def _write_all(self) -> None:
+        while True:
+            descriptor, rest = self.lines.get()
+            with contextlib.suppress(OSError):  # a reader that went away
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            self.lines.task_done()

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from shardinit.launch.folder import rank_folder, write_json, write_text
-from shardinit.launch.join import initialize
+from shardinit.launch.join import initialize, is_supervised
 from shardinit.launch.spec import LaunchSpec
 
 STATUS_SECONDS = 1.0
@@ -61,7 +61,7 @@ class Rank:
         if self.folder is not None:
             rank_folder(self.folder, self.spec.process_id).mkdir(parents=True, exist_ok=True)
             threading.Thread(target=self._write_on_and_on, daemon=True, name="shardinit-status").start()
-        if sys.platform != "linux" and "SHARDINIT_SUPERVISED" in os.environ:
+        if sys.platform != "linux" and is_supervised():
             threading.Thread(target=_end_with_parent, daemon=True, name="shardinit-parent").start()
 
     def event(self, state: str, text: str, **fields: Any) -> None:
@@ -88,9 +88,11 @@ class Rank:
 
     def join(self) -> None:
         """Become one of the job's processes; only then may anything start the backend."""
-        import jax
+        if not self.spec.is_distributed:
+            initialize(self.spec)
+        else:
+            import jax
 
-        if self.spec.is_distributed:
             self.event("joining", f"rank {self.spec.process_id} of {self.spec.processes} at {self.spec.coordinator}")
             initialize(self.spec)
             here = f"{jax.local_device_count()} of {jax.device_count()} devices here"
@@ -147,7 +149,7 @@ class Rank:
         """Write where this rank is."""
         if self.folder is None:
             return
-        with self.writing, contextlib.suppress(OSError):
+        with self.writing, contextlib.suppress(Exception):  # a status is no reason to fail
             write_json(
                 rank_folder(self.folder, self.spec.process_id) / "status.json",
                 rank=self.spec.process_id,

@@ -16,8 +16,8 @@ from shardinit.launch.profile import device_bytes
 Kind = TypeVar("Kind")
 Condition = Literal["not started", "running", "stale", "unreadable", "gone", "ended"]
 
-BEAT = 1.0  # seconds between two writes of status.json, and of memory.prof unless status.json has smi_interval
-LEAST_STALE = 5.0
+BEAT = 1.0  # seconds between two writes of status.json, and of memory.prof
+STALE_SECONDS = 5.0
 TRIES, PAUSE = 3, 0.05
 CLOCK_SLACK = 2.0
 
@@ -136,6 +136,8 @@ def read_run(folder: Path, now: float) -> RunView:
     statuses = {number: _read(rank_folder(folder, number) / "status.json") for number in numbers}
     counts = [_field(status, "processes", int) or 0 for status, _ in statuses.values()]
     processes = _field(launch, "processes", int) or max([*counts, *(number + 1 for number in numbers)], default=0)
+    if _field(launch, "processes", int):  # what is beyond is left from an earlier run in the same folder
+        numbers = {number for number in numbers if number < processes}
     ranks = tuple(
         _read_rank(rank_folder(folder, number), number, *statuses.get(number, (None, "")), now=now)
         for number in sorted({*range(processes), *numbers})
@@ -156,7 +158,7 @@ def _read_rank(folder: Path, rank: int, status: dict[str, Any] | None, note: str
         pid, host = _field(status, "pid", int), _field(status, "host", str)
         wrong.append(f"its process pid={pid} is not there any more on {host}")
     elif condition in ("running", "stale"):
-        late = _late_files(age, profile_age, _field(status, "smi_interval", float) or BEAT)
+        late = _late_files(age, profile_age)
         condition = "stale" if late else "running"
         wrong += late
     end = _field(ended, "time", float) if ended else written if condition == "gone" else now
@@ -212,12 +214,11 @@ def _is_over(ranks: tuple[RankView, ...], launch: dict[str, Any] | None) -> bool
     return not missing or (launch is not None and _is_dead(launch))
 
 
-def _late_files(status_age: float | None, profile_age: float | None, smi_interval: float) -> list[str]:
-    files = (("status.json", status_age, BEAT), ("memory.prof", profile_age, smi_interval))
+def _late_files(status_age: float | None, profile_age: float | None) -> list[str]:
     return [
-        f"{name} is {age:.0f} s old, usually {interval:g} s"
-        for name, age, interval in files
-        if age is not None and age > max(LEAST_STALE, 3 * interval)
+        f"{name} is {age:.0f} s old, usually {BEAT:g} s"
+        for name, age in (("status.json", status_age), ("memory.prof", profile_age))
+        if age is not None and age > STALE_SECONDS
     ]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from shardinit.launch.control import VERDICT_SECONDS, Channel, Hub, Spoke, not_here
-from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, End, cause_of, end_of
+from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, RETRY_HELPS, End, cause_of, end_of
 from shardinit.launch.folder import rank_folder, read_json, write_json
 from shardinit.launch.logs import Echo, Tail
 from shardinit.wording import ranks_text
@@ -29,6 +29,7 @@ TICK_SECONDS = 0.05
 LOOK_SECONDS = 0.5  # between looks at what costs more: states of processes, status files
 SETTLE_SECONDS = 0.15  # for causes seen together
 CAUSE_SECONDS = 1.5  # for the cause of what looks like a consequence
+UNTOLD_SECONDS = 20.0  # for a rank 0 that is not there yet
 FINISH_SECONDS = 120.0
 BEFORE_JOINED = ("starting", "joining")
 
@@ -93,12 +94,14 @@ class Supervisor:
     seen: float | None = None  # when the first end was seen
     done_since: float | None = None
     looked: float = 0.0
+    came: float | None = None  # when all supervisors had met: their ranks have as long again
     started: float = field(default_factory=time.monotonic)
 
     async def run(self) -> int:
         """Start the ranks, watch until all are done or one is not, end what is left."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in (n for n in asked if signal.getsignal(n) != signal.SIG_IGN):  # nohup, and & in a script
             loop.add_signal_handler(number, self._asked_to_end, number)
         verdict = None
         try:
@@ -113,7 +116,8 @@ class Supervisor:
             await self._end_children(verdict)
         if verdict is None:
             return DONE
-        self.echo.say(verdict.why, code=verdict.code)
+        retry = " A retry may help." if verdict.code in RETRY_HELPS else ""
+        self.echo.say(f"{verdict.why.rstrip('.')}.{retry}", code=verdict.code)
         return verdict.code
 
     def _start(self) -> None:
@@ -135,11 +139,11 @@ class Supervisor:
                 )
             for name in ("stdout", "stderr"):
                 tails.append(Tail(folder / f"{name}.log", rank, name))
-            self.children.append(_Child(rank, process, tails))
+            self.children.append(_Child(rank, process, tails, has_joined=self.job.processes == 1))
 
     def _asked_to_end(self, number: int) -> None:
         who = f"rank {self.children[0].rank}'s supervisor" if self.channel is not None else "the supervisor"
-        self.ends.append(End(None, PREEMPTED, f"{who} was asked to end by {signal.Signals(number).name}"))
+        self._note(End(None, PREEMPTED, f"{who} was asked to end by {signal.Signals(number).name}"))
 
     def _look(self) -> None:
         """See what happened since the last look."""
@@ -186,8 +190,12 @@ class Supervisor:
             self._note(End(child.rank, PEER_DIED, why))
 
     def _look_who_joined(self, now: float) -> None:
-        patience = 0.0 if self.channel is None else self.channel.patience
-        late = now - self.started > self.job.join_seconds + patience
+        patience = 0.0
+        if self.channel is not None:
+            patience = self.channel.patience
+            if self.channel.everyone_came and self.came is None:
+                self.came = now
+        late = now - (self.came or self.started) > self.job.join_seconds + patience
         for child in self.children:
             if not child.has_joined and child.returncode is None:
                 status = read_json(rank_folder(self.job.folder, child.rank) / "status.json")
@@ -210,7 +218,8 @@ class Supervisor:
             if self.channel is not None:  # which is for one rank
                 self.channel.report_done()
         if self.done_since is not None and now - self.done_since > FINISH_SECONDS and not self.ends:
-            who = ranks_text(running) if running else "some other rank"
+            others = self.channel.unfinished() if isinstance(self.channel, Hub) else []
+            who = ranks_text([*running, *others]) if running or others else "some other rank"
             self._note(End(None, PEER_DIED, f"{who} did not finish within {FINISH_SECONDS:g} s after the first"))
 
     def _all_done(self) -> bool:
@@ -227,8 +236,9 @@ class Supervisor:
             return None
         self.seen = time.monotonic() if self.seen is None else self.seen
         waited = time.monotonic() - self.seen
-        if isinstance(self.channel, Spoke) and self.channel.everyone_came:  # rank 0 decides
-            return cause_of(ends) if waited > VERDICT_SECONDS else None
+        if isinstance(self.channel, Spoke):  # rank 0 decides, if it can be told
+            limit = UNTOLD_SECONDS if self.channel.writer is None else VERDICT_SECONDS
+            return cause_of(ends) if waited > limit else None
         is_clear = any(not end.is_consequence for end in ends)
         return cause_of(ends) if waited > (SETTLE_SECONDS if is_clear else CAUSE_SECONDS) else None
 
@@ -254,7 +264,8 @@ class Supervisor:
     def _write_end(self, child: _Child, end: End | None) -> None:
         why = "done" if end is None else end.why
         folder = rank_folder(self.job.folder, child.rank)
-        write_json(folder / "ended.json", code=child.returncode, why=why, time=time.time())
+        with contextlib.suppress(OSError):  # a full disk
+            write_json(folder / "ended.json", code=child.returncode, why=why, time=time.time())
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ join(job, processes, rank)
         for rank in range(processes)
     ]
     try:
-        printed = [process.communicate(timeout=timeout)[0] for process in started]
+        with ThreadPoolExecutor(processes) as threads:  # each is read, or one that prints much would wait
+            printed = list(threads.map(lambda process: process.communicate(timeout=timeout)[0], started))
     finally:
         for process in started:
             process.kill()

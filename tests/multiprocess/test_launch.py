@@ -25,6 +25,13 @@ def build():
     print("building")
     return Net()
 """
+
+
+def slow(text, seconds):
+    """The module, whose init takes some time."""
+    return text.replace("        if size", f"        __import__('time').sleep({seconds})\n        if size")
+
+
 RUN = ["net.py:build", "--axis-size", "16"]
 
 
@@ -91,7 +98,7 @@ def test_log_lines_are_json_when_asked_for(folder):
     entries = [json.loads(line) for line in done.stderr.splitlines()]
     events = [e["event"] for e in entries if e.get("rank") == 1]
     wanted = ["joining", "joined", "discovering", "planned", "executing", "progress", "written", "finished"]
-    assert [e for e in events if e != "line"] == wanted
+    assert [e for e in dict.fromkeys(events) if e != "line"] == wanted
     assert all(e["elapsed"] >= 0 for e in entries if e["event"] in wanted)
 
 
@@ -113,6 +120,8 @@ def test_a_failure_of_all_ranks_is_shown_once(folder):
         (["launch", "--processes", "2", *RUN, "--sise", "3"], 2, "--sise"),
         (["launch", "--processes", "0", *RUN], 2, "processes"),
         (["launch", "--processes", "2", "--devices-per-process", "2", *RUN, "--devices", "3"], 2, "say the same"),
+        (["launch", "--processes", "2", *RUN, "--launcher", "none"], 2, "--launcher"),
+        (["launch", "--processes", "2", *RUN, "--coordinator", "127.0.0.1:1"], 2, "--coordinator"),
         (["launch", "--per-gpu", "--devices-per-process", "2", *RUN], 2, "exclude each other"),
         (
             ["launch", "--processes", "2", "--devices-per-process", "2", "no.py:build", "--axis-size", "4"],
@@ -217,14 +226,11 @@ print("JOINED", jax.process_index(), jax.device_count())
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_gang_cleanly(folder, number):
-    (folder / "net.py").write_text(
-        NET.replace("        if size", "        __import__('time').sleep(60)\n        if size")
-    )
+    (folder / "net.py").write_text(slow(NET, 60))
     command = [sys.executable, "-m", "shardinit.cli.main", "launch", "--processes", "2", "--devices-per-process", "1"]
     started = subprocess.Popen([*command, "--run-folder", "r", *RUN], cwd=folder, stdout=-1, stderr=-1, text=True)
     try:
-        while not all(_state(folder / "r" / f"rank-{rank}") == "discovering" for rank in (0, 1)):
-            time.sleep(0.1)
+        _wait_for(lambda: all(_state(folder / "r" / f"rank-{rank}") == "discovering" for rank in (0, 1)))
         began = time.monotonic()
         started.send_signal(number)
         _, stderr = started.communicate(timeout=60)
@@ -239,6 +245,13 @@ def test_signals_end_a_gang_cleanly(folder, number):
         assert not psutil.pid_exists(json.loads((folder / "r" / f"rank-{rank}" / "status.json").read_text())["pid"])
 
 
+def _wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def _state(rank_folder):
     try:
         return json.loads((rank_folder / "status.json").read_text())["state"]
@@ -247,7 +260,56 @@ def _state(rank_folder):
 
 
 def test_a_supervisor_never_imports_jax(folder):
-    done = shardinit(folder, "launch", "--processes", "1", "--devices-per-process", "1", *RUN)
-    assert done.returncode == 0
-    code = "import sys, shardinit.cli.main; assert not {'jax', 'jaxlib', 'brainstate', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    code = """
+import sys
+from shardinit.cli.main import main
+sys.argv = ["shardinit", "launch", "--processes", "2", "--devices-per-process", "1", *sys.argv[1:]]
+try:
+    main()
+finally:
+    assert not {"jax", "jaxlib", "brainstate", "numpy"} & set(sys.modules)
+    print("NO JAX HERE")
+"""
+    done = subprocess.run([sys.executable, "-c", code, *RUN], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "NO JAX HERE" in done.stdout
+    assert "equal to the plan" in done.stdout
+
+
+def test_a_gang_of_one_may_take_longer_than_joining(folder):
+    (folder / "net.py").write_text(slow(NET, 4))
+    options = ["--processes", "1", "--devices-per-process", "2", "--join-timeout", "2", "--run-folder", "r"]
+    done = shardinit(folder, "launch", *options, *RUN)
+    assert done.returncode == 0, done.stderr
+    assert _state(folder / "r" / "rank-0") == "finished"
+
+
+def test_a_reader_that_does_not_read_stops_no_supervisor(folder):
+    """Its pipe is full, and yet the gang runs on, and SIGTERM ends it."""
+    text = NET.replace('print("building")', 'print("x" * 99, flush=True, *["y" * 99] * 3000, sep="\\n")')
+    text = slow(text, 60)
+    (folder / "net.py").write_text(text)
+    command = [sys.executable, "-m", "shardinit.cli.main", "launch", "--processes", "2", "--devices-per-process", "1"]
+    started = subprocess.Popen([*command, "--run-folder", "r", *RUN], cwd=folder, stdout=-1, stderr=-1)
+    try:
+        _wait_for(lambda: all(_state(folder / "r" / f"rank-{rank}") == "discovering" for rank in (0, 1)))
+        started.terminate()
+        assert started.wait(timeout=30) == 13
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def test_nohup_is_respected(folder):
+    (folder / "net.py").write_text(slow(NET, 3))
+    command = [sys.executable, "-m", "shardinit.cli.main", "launch", "--processes", "2", "--devices-per-process", "1"]
+    started = subprocess.Popen(
+        ["nohup", *command, "--run-folder", "r", *RUN], cwd=folder, stdin=-3, stdout=-3, stderr=-3
+    )
+    try:
+        _wait_for(lambda: _state(folder / "r" / "rank-0") is not None)
+        started.send_signal(signal.SIGHUP)
+        assert started.wait(timeout=60) == 0
+    finally:
+        started.kill()
+        started.wait()

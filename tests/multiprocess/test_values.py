@@ -64,6 +64,7 @@ print(float(jax.jit(lambda x: x.sum())(x)))
 """
     )
     cases = [(name, strategy, LANES) for name in ("Draws", "Values") for strategy in ("shard_map", "vmap")]
+    cases += [("Nested", "gspmd", LANES)]
     printed = run_script(code, 2, 4, cases=cases, folder=str(tmp_path), collectives=False, dies=True)
     for text in printed:  # everything is made, and then the first collective kills the process
         assert "MADE" in text
@@ -133,6 +134,16 @@ try:
     shardinit.shard_new_states(Shared(), axis_size=8)
 except shardinit.DisagreementError as error:
     print(error)
+class Asking(brainstate.nn.Module):
+    def init_state(self):
+        self.v = brainstate.ShortTermState(brainstate.random.normal(size=(3,)))
+        shape = jax.ShapeDtypeStruct((3,), np.float32)
+        self.shared = shardinit.NonBatchState(jax.pure_callback(lambda: np.full(3, own, np.float32), shape))
+asking = Asking()
+try:
+    shardinit.shard_new_states(asking, axis_size=8)
+except shardinit.DisagreementError as error:
+    print("AFTERWARDS", str(error).replace(chr(10), "; "), hasattr(asking, "shared"))
 own = 1.0
 result = shardinit.shard_new_states(Shared(), axis_size=8)
 print("EQUAL", np.asarray(result.states[None][0].value))
@@ -143,11 +154,15 @@ print("EQUAL", np.asarray(result.states[None][0].value))
     for text in printed:
         assert "pieces:" in text
         assert "EQUAL [1. 1. 1.]" in text
+        assert "AFTERWARDS" in text
+        after = text.split("AFTERWARDS")[1].splitlines()[0]
+        assert "shared, array 0" in after
+        assert after.endswith("False")
 
 
 def test_ranks_that_would_compute_otherwise_all_stop_with_the_same_message(tmp_path):
     code = """
-import brainstate, shardinit, jax
+import brainstate, shardinit, jax, numpy as np
 from tests import modules
 def attempt(title, make, **options):
     try:
@@ -162,6 +177,12 @@ attempt("PIECES", shardinit.shard_new_states, module=modules.Inner(3 + rank), ax
 class Own(brainstate.nn.Module):
     def init_state(self):
         self.v = brainstate.ShortTermState(brainstate.random.normal(size=(3,)) * (1.0 + rank))
+class Closed(brainstate.nn.Module):
+    def init_state(self):
+        table = kind(np.where(np.arange(5000) == 2500, 1.0 + rank, 1.0).astype(np.float32))
+        self.v = brainstate.ShortTermState(jax.jit(lambda x: x + table)(brainstate.random.normal(size=(5000,))))
+for kind in (np.asarray, jax.numpy.asarray):
+    attempt("CLOSED" + kind.__module__[:1].upper(), shardinit.shard_new_states, module=Closed(), axis_size=8)
 attempt("LITERAL", shardinit.shard_new_states, module=Own(), axis_size=8)
 module = modules.Inner(3)
 result = shardinit.shard_new_states(module, axis_size=8)
@@ -181,6 +202,9 @@ attempt("ALIKE", shardinit.shard_new_states, module=modules.Inner(3), axis_size=
     assert "axis_size=16" in found["PLAN"]
     assert "pieces: " in found["PIECES"]
     assert "pieces: " in found["LITERAL"]
+    closed = [line for name, line in found.items() if name.startswith("CLOSED")]
+    assert len(closed) == 2
+    assert all("pieces: " in line for line in closed)
     assert "random state 0 (its key): " in found["RERUN"]
     assert "random state 0 (its key): " in found["SEED"]
     assert found["ALIKE"] == "ALIKE went on"

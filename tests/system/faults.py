@@ -66,6 +66,11 @@ class Fault:
         """Whether ranks are started one by one."""
         return bool(self.arguments or self.environment or self.absent)
 
+    @property
+    def is_to_parent(self) -> bool:
+        """Whether it is a signal to the supervisor of one rank."""
+        return bool({"KILL_PARENT", "TERM_PARENT"} & set(dict(self.environment)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -152,6 +157,7 @@ FAULTS = [
     Fault("the port is in use", 10, r"rank 0 cannot listen on port {p}", environment=(("HOLD_PORT", "1"),)),
     Fault("the coordinator cannot be reached", 10, r"rank {r} of {n} never came", environment=(("WRONG_PORT", "1"),)),
     Fault("SIGTERM to one rank", 13, r"rank {r} .*SIGTERM", outside=_rank(signal.SIGTERM)),
+    Fault("SIGTERM to one rank's supervisor", 13, r"rank {r}'s .*SIGTERM", environment=(("TERM_PARENT", "1"),)),
     Fault("SIGTERM to all", 13, r"asked to end by SIGTERM", outside=_parents(signal.SIGTERM)),
 ]
 
@@ -166,13 +172,14 @@ def run_fault(fault: Fault, size: int, bare: bool = False, longest: float = LONG
         with open(folder / "output", "wb") as log:
             logs.append(log)
             _start(fault, run, log)
-            if fault.outside or ("KILL_PARENT", "1") in fault.environment:
+            if fault.outside or fault.is_to_parent:
                 _wait_until_running(run, fault)
                 began = time.time()
                 if fault.outside:
                     fault.outside(run)
                 else:
-                    run.started[run.faulty].kill()
+                    is_kill = "KILL_PARENT" in dict(fault.environment)
+                    run.started[run.faulty].send_signal(signal.SIGKILL if is_kill else signal.SIGTERM)
             while time.time() - began < longest + 60 and run.processes():
                 if (folder / "fault").exists():
                     began = _time_in(folder / "fault", began)
@@ -206,7 +213,7 @@ def _start(fault: Fault, run: Run, log) -> None:
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
-        "FAULT": "wait" if fault.outside or "KILL_PARENT" in settings else fault.inside,
+        "FAULT": "wait" if fault.outside or fault.is_to_parent else fault.inside,
         "FAULTY_RANK": str(run.faulty),
         "FAULT_FILE": str(run.folder / "fault"),
         "READY_FILES": str(run.folder / "ready"),
@@ -226,7 +233,7 @@ def _start(fault: Fault, run: Run, log) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=run.folder,
+                cwd=_folder_of(fault, run, rank),
             )
             run.started.append(process)
     else:
@@ -241,13 +248,21 @@ def _command_by_hand(fault: Fault, run: Run, rank: int, options: list[str]) -> l
     if run.bare:
         return [sys.executable, TARGET]
     target = TARGET
-    if dict(fault.environment).get("OTHER_SOURCE") and rank == run.faulty:
-        target = str(run.folder / "faulty.py")
-        Path(target).write_text(Path(TARGET).read_text() + "\n# another line\n")
+    if "OTHER_SOURCE" in dict(fault.environment):  # the same relative TARGET, in a folder for each
+        target = "faulty.py"
+        own = "\n# another line\n" if rank == run.faulty else ""
+        (_folder_of(fault, run, rank) / target).write_text(Path(TARGET).read_text() + own)
     command = [sys.executable, "-m", "shardinit.cli.main", "run", f"{target}:build", *options]
     seconds = JOIN_SECONDS if fault.code == 10 else 4 * JOIN_SECONDS
     command += ["--join-timeout", str(seconds), "--run-folder", str(run.folder / "run")]
     return command + list(fault.arguments if rank == run.faulty else ())
+
+
+def _folder_of(fault: Fault, run: Run, rank: int) -> Path:
+    """Working folder of a rank that is started by hand."""
+    folder = run.folder / f"cwd-{rank}" if "OTHER_SOURCE" in dict(fault.environment) else run.folder
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _own_environment(fault: Fault, run: Run, rank: int) -> dict[str, str]:

@@ -99,10 +99,9 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start the ranks, watch until all are done or one is not, end what is left."""
-        loop = asyncio.get_running_loop()
         asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         for number in (n for n in asked if signal.getsignal(n) != signal.SIG_IGN):  # nohup, and & in a script
-            loop.add_signal_handler(number, self._asked_to_end, number)
+            signal.signal(number, self._asked_to_end)
         verdict = None
         try:
             self._start()
@@ -110,6 +109,8 @@ class Supervisor:
                 await asyncio.sleep(TICK_SECONDS)
                 self._look()
                 verdict = self._verdict()
+            for number in asked:  # a scheduler that ends the others now must not change the code
+                signal.signal(number, signal.SIG_IGN)
             if verdict is not None and isinstance(self.channel, Hub):
                 await self.channel.give_verdict(verdict)
         finally:
@@ -141,7 +142,7 @@ class Supervisor:
                 tails.append(Tail(folder / f"{name}.log", rank, name))
             self.children.append(_Child(rank, process, tails, has_joined=self.job.processes == 1))
 
-    def _asked_to_end(self, number: int) -> None:
+    def _asked_to_end(self, number: int, frame: object) -> None:
         who = f"rank {self.children[0].rank}'s supervisor" if self.channel is not None else "the supervisor"
         self._note(End(None, PREEMPTED, f"{who} was asked to end by {signal.Signals(number).name}"))
 
@@ -238,7 +239,8 @@ class Supervisor:
         waited = time.monotonic() - self.seen
         if isinstance(self.channel, Spoke):  # rank 0 decides, if it can be told
             limit = UNTOLD_SECONDS if self.channel.writer is None else VERDICT_SECONDS
-            return cause_of(ends) if waited > limit else None
+            never_came = self.channel.writer is None and cause_of(ends).code == NEVER_CAME
+            return cause_of(ends) if waited > limit or never_came else None
         is_clear = any(not end.is_consequence for end in ends)
         return cause_of(ends) if waited > (SETTLE_SECONDS if is_clear else CAUSE_SECONDS) else None
 

@@ -1,0 +1,58 @@
+# shardinit on NVIDIA GPUs. CUDA comes from wheels; the host needs a driver for CUDA 12 and NVIDIA's container toolkit.
+#
+#   docker build --file docker/cuda12.Dockerfile --tag shardinit:cuda12 .
+#   docker run --rm --gpus all --read-only --tmpfs /tmp --network none --shm-size 1g \
+#     shardinit:cuda12 run examples/mlp96.py:build --axis-size 64
+#
+# Where there is no GPU, JAX prints an error and goes on with the CPU.
+# What to edit: nothing, or by --build-arg
+#   JAX=0.10.0               another version of jax and jaxlib; default: the newest that shardinit supports
+#   EXTRAS=cuda12,examples   extras of pyproject.toml, with commas between them; cuda12 must be one
+FROM debian:bookworm-slim AS build
+ARG JAX=""
+ARG EXTRAS="cuda12"
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends binutils python3-venv \
+ && rm -rf /var/lib/apt/lists/* \
+ && python3 -m venv /opt/shardinit
+# Dependencies come before the source, so that an edit of the source does not install them again.
+RUN --mount=type=bind,source=pyproject.toml,target=/tmp/pyproject.toml \
+    --mount=type=cache,target=/root/.cache/pip \
+    python3 -c 'import sys, tomllib; project = tomllib.load(open("/tmp/pyproject.toml", "rb"))["project"]; \
+extras = [project["optional-dependencies"][name] for name in sys.argv[1].split(",") if name]; \
+print(*project["dependencies"], *sum(extras, []), sep="\n")' "$EXTRAS" > /tmp/needed \
+ && /opt/shardinit/bin/pip install --quiet --disable-pip-version-check -r /tmp/needed ${JAX:+"jax==$JAX" "jaxlib==$JAX"}
+WORKDIR /opt/shardinit/lib/python3.11/site-packages
+# What no program reads: XLA's symbols for a debugger, which are a third of it, and scipy's tests.
+RUN strip --strip-unneeded jaxlib/libjax_common.so \
+ && find scipy -type d -name tests -prune -exec rm -rf {} +
+COPY pyproject.toml README.md LICENSE /source/
+COPY shardinit /source/shardinit
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/shardinit/bin/pip install --quiet --disable-pip-version-check --no-deps /source \
+ && /opt/shardinit/bin/pip uninstall --quiet --yes pip setuptools
+
+FROM debian:bookworm-slim
+# tini is process 1, which ignores signals that it has no handler for, as Python does while it starts.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends python3 tini \
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
+COPY --from=build /opt/shardinit /opt/shardinit
+COPY --chmod=755 docker/healthy /usr/local/bin/healthy
+COPY examples /work/examples
+# Whatever wants a home or a cache finds the tmpfs.
+ENV PATH=/opt/shardinit/bin:$PATH \
+    HOME=/tmp \
+    BRAINEVENT_CACHE_DIR=/tmp/brainevent \
+    RUN_FOLDER=/tmp/run \
+    PYTHONDONTWRITEBYTECODE=1
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+WORKDIR /work
+USER 1000:1000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["healthy"]
+ENTRYPOINT ["tini", "--", "shardinit"]
+CMD ["--help"]

@@ -26,4 +26,4 @@ if [ ${#packages[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/
   call env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" > /dev/null
 fi
 [ -n "${DRY_RUN:-}" ] || . "$(dirname "$0")/environment.sh" dev,system
-call timeout --kill-after=60 1800 python -m pytest --numprocesses=0 -rs --durations=10 tests/multiprocess tests/system "$@"
+call timeout --kill-after=60 3000 python -m pytest --numprocesses=0 -rs --durations=10 tests/multiprocess tests/system "$@"

@@ -35,7 +35,11 @@ class Engine:
         if self.daemons.started:
             found = attempt("docker", "ps", "--all", "--quiet", env=self.env, seconds=30).stdout.split()
             attempt("docker", "rm", "--force", *found, env=self.env, seconds=60)
+            attempt("docker", "network", "prune", "--force", env=self.env, seconds=30)
         self.daemons.stop()
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in reversed([place for place in mounted if place.startswith(f"{self.folder}/")]):
+            attempt("umount", place)  # or the folder could not be removed
 
     def docker(self, *arguments: str | Path, seconds: float = 60) -> str:
         return run("docker", *arguments, env=self.env, seconds=seconds)

@@ -68,9 +68,7 @@ class Cluster:
 
         places = [f"--socket={munge}/socket", f"--key-file={key}"]
         places += [f"--{name}-file={munge}/{name}" for name in ("pid", "log", "seed")]
-        self.daemons.start(
-            "munged", "munged", "-F", "--force", f"--socket={munge}/socket", f"--key-file={key}", *places
-        )
+        self.daemons.start("munged", "munged", "--foreground", "--force", *places)
         wait_until((munge / "socket").exists, 20, "munged listens")
         self.daemons.start("slurmctld", "slurmctld", "-D")
         for node in NODES:

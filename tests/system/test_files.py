@@ -187,7 +187,7 @@ def test_the_workflow_runs_the_scripts_on_the_oldest_and_the_newest_jax():
 
 
 def test_exit_codes_that_the_documentation_names():
-    text = (ROOT / "docs/containers-and-clusters.md").read_text()
+    text = (ROOT / "docs/processes.md").read_text()
     for code in (2, 3, 4, 12, *RETRY_HELPS):
         assert f"| {code} |" in text
     assert {NEVER_CAME, PREEMPTED} < RETRY_HELPS

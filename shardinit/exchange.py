@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from shardinit.errors import DisagreementError, JoinError
+from shardinit.errors import ArgumentError, DisagreementError, JoinError
 from shardinit.private_jax import distributed_state
 from shardinit.wording import ranks_text
 
@@ -57,7 +57,7 @@ def exchange(name: str, text: str, ranks: Sequence[int], seconds: float | None =
     JoinError
         If some rank does not send its text in time; it names all that did not.
     """
-    seconds = float(os.environ.get("SHARDINIT_PEER_TIMEOUT", PEER_SECONDS)) if seconds is None else seconds
+    seconds = _peer_seconds() if seconds is None else seconds
     _rounds[name, tuple(ranks)] += 1
     place = f"shardinit/{name}/{'-'.join(map(str, ranks))}/{_rounds[name, tuple(ranks)]}"
     place = hashlib.sha256(place.encode()).hexdigest()[:24] + f"/{name}"
@@ -120,8 +120,16 @@ def difference_text(found: Mapping[int, Mapping[str, str]]) -> str:
         f"the {len(found)} processes would not make the same thing, so none goes on:\n"
         + "\n".join(lines)
         + "\nStart every process with the same command, environment, packages and code, and seed it alike: "
-        "brainstate.random.seed(0)."
+        "--seed 0, or brainstate.random.seed(0) in your own script."
     )
+
+
+def _peer_seconds() -> float:
+    text = os.environ.get("SHARDINIT_PEER_TIMEOUT", str(PEER_SECONDS))
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentError(f"SHARDINIT_PEER_TIMEOUT={text!r} is no number of seconds. Use one, such as 300.") from None
 
 
 def _shortened(value: str) -> str:

@@ -20,7 +20,7 @@ def fail(code: int, message: str, error: BaseException | None = None) -> NoRetur
     """
     lines = []
     if error is not None and not isinstance(error, ShardInitError):
-        lines = _user_traceback(error)
+        lines = user_traceback(error)
     elif error is not None:
         message = f"{message}: {error}"
     text = "\n".join([f"shardinit: {message}", *("".join(lines).splitlines())])
@@ -37,7 +37,7 @@ def code_of(error: BaseException, otherwise: int) -> int:
     return DISAGREE if isinstance(error, DisagreementError) else otherwise
 
 
-def _user_traceback(error: BaseException) -> list[str]:
+def user_traceback(error: BaseException) -> list[str]:
     """Frames of the user's code, without those of shardinit, brainstate and JAX."""
     from shardinit.discover.trace import is_library
 

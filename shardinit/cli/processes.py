@@ -18,11 +18,11 @@ import typer
 
 from shardinit.cli import failure
 from shardinit.cli import options as o
-from shardinit.cli.failure import code_of, fail
+from shardinit.cli.failure import code_of, fail, user_traceback
 from shardinit.errors import LaunchError, ShardInitError
 from shardinit.launch.control import Hub, Spoke, cannot_listen
 from shardinit.launch.detect import detect
-from shardinit.launch.exits import FAILED, NEVER_CAME, PREEMPTED, USAGE
+from shardinit.launch.exits import DONE, FAILED, NEVER_CAME, PREEMPTED, USAGE
 from shardinit.launch.folder import write_json
 from shardinit.launch.join import LOCAL_SECONDS, is_supervised, join_seconds
 from shardinit.launch.logs import Echo
@@ -52,7 +52,7 @@ def launch(
     Lines that a process prints have its rank before them, and are kept in the run's folder. When one fails, all end.
     """
     root = context.find_root().command
-    asked = root.commands["run"].make_context("shardinit run", list(context.args), parent=context.parent).params  # type: ignore[attr-defined]
+    asked = root.commands["run"].make_context("run", list(context.args), parent=context.parent).params  # type: ignore[attr-defined]
     for name in ("launcher", "coordinator", "processes", "process_id", "run_folder", "join_timeout"):
         if asked[name] is not None:
             flag = f"--{name.replace('_', '-')}"
@@ -65,7 +65,7 @@ def launch(
     gpus = _gpus() if per_gpu else []
     processes = _gang_size(processes, per_gpu, gpus)
     port = _free_port() if port is None else port
-    _check_port(port)
+    held = _hold_port(port)
     folder = _new_folder(run_folder)
     seconds = join_timeout or LOCAL_SECONDS
     arguments = [*context.args, *(["--smi"] if smi else []), "--log", log.value if log else "text"]
@@ -95,8 +95,11 @@ def launch(
     echo.say(f"{processes} processes on this machine, logs in {folder}", folder=str(folder))
     job = Job(command, environments, processes, folder, seconds, grace)
     _write_launch(folder, processes, command)
-    code = asyncio.run(Supervisor(job, echo).run())
-    echo.finish()
+    with held:
+        code = asyncio.run(Supervisor(job, echo).run())
+    if not echo.finish() and code == DONE:
+        print("shardinit: the output could not be written", file=sys.stderr)
+        code = FAILED
     raise typer.Exit(code)
 
 
@@ -157,7 +160,8 @@ def supervise_rank(
     seconds = join_seconds(spec) if join_timeout is None else join_timeout
     command = [*PROGRAM, *sys.argv[1:]]
     echo = Echo(log == o.LogFormat.json, 0 if as_json else None)
-    job = Job(command, {spec.process_id: _environment(folder, seconds)}, spec.processes, folder, seconds, grace)
+    hint = " ".join(warning for warning in spec.warnings if "proxy" in warning)
+    job = Job(command, {spec.process_id: _environment(folder, seconds)}, spec.processes, folder, seconds, grace, hint)
     if spec.process_id == 0:
         _write_launch(folder, spec.processes, command)
     code = asyncio.run(_supervise(spec, job, echo))
@@ -221,6 +225,7 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, SystemExit):  # by the user's own code; a rank that leaves early is not done
+        print("".join(user_traceback(error)), end="", file=sys.stderr)
         return error.code if isinstance(error.code, int) and error.code else 1
     if isinstance(error, KeyboardInterrupt):
         return PREEMPTED
@@ -281,9 +286,14 @@ def _gpus() -> list[str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """Find a port that is free, as is the one after it."""
+    while True:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                _try_port(port + 1)
+                return port
 
 
 def _try_port(port: int) -> None:
@@ -292,9 +302,16 @@ def _try_port(port: int) -> None:
         tried.bind(("", port))
 
 
-def _check_port(port: int) -> None:
+def _hold_port(port: int) -> socket.socket:
+    """Hold the port after the coordinator's, as a cluster's rank 0 does: two gangs on one port would mix."""
+    held = socket.socket()
     try:
         _try_port(port)
+        port += 1
+        held.bind(("127.0.0.1", port))
+        held.listen()
     except OSError as error:
+        held.close()
         print(f"shardinit: {cannot_listen(port, error).why}", file=sys.stderr)
         raise typer.Exit(NEVER_CAME) from None
+    return held

@@ -34,7 +34,7 @@ _CODES = {
 }
 _SIGNALS = {
     signal.SIGKILL: " (by the kernel for want of memory, by a scheduler, or by hand)",
-    signal.SIGABRT: " (JAX's runtime aborts when it loses a peer, and on a wrong XLA flag)",
+    signal.SIGABRT: " (JAX's runtime aborts when it loses a peer)",
 }
 
 

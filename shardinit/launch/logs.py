@@ -1,6 +1,5 @@
 """What ranks print, copied with the rank before each line; and what the supervisor says."""
 
-import contextlib
 import json
 import os
 import queue
@@ -98,9 +97,10 @@ class Echo:
         else:
             self._writer.write(2, f"shardinit: {text}", keep=True)
 
-    def finish(self) -> None:
-        """Wait until everything is written, or nobody has read for a while."""
+    def finish(self) -> bool:
+        """Wait until everything is written, or nobody has read for a while; whether what must be kept was written."""
         self._writer.finish()
+        return not self._writer.has_failed
 
 
 class _Writer:
@@ -111,6 +111,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.lines: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        self.has_failed = False
         threading.Thread(target=self._write_all, daemon=True, name="shardinit-echo").start()
 
     def write(self, descriptor: int, line: str, keep: bool = False) -> None:
@@ -128,7 +129,11 @@ class _Writer:
     def _write_all(self) -> None:
         while True:
             descriptor, rest = self.lines.get()
-            with contextlib.suppress(OSError):  # a reader that went away
+            try:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
+            except BrokenPipeError:  # a reader that has seen enough
+                pass
+            except OSError:  # a full disk
+                self.has_failed = True
             self.lines.task_done()

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from shardinit.errors import LaunchError
 from shardinit.launch.folder import rank_folder, write_json, write_text
 from shardinit.launch.join import initialize, is_supervised
 from shardinit.launch.spec import LaunchSpec
@@ -95,8 +96,10 @@ class Rank:
 
             self.event("joining", f"rank {self.spec.process_id} of {self.spec.processes} at {self.spec.coordinator}")
             initialize(self.spec)
+            _start_backend()
             here = f"{jax.local_device_count()} of {jax.device_count()} devices here"
             self.event("joined", f"{self.spec.processes} processes, {here}")
+        _start_backend()
         if self.smi:
             self._track_memory()
 
@@ -170,6 +173,20 @@ class Rank:
         while True:
             self.write_status()
             time.sleep(STATUS_SECONDS)
+
+
+def _start_backend() -> None:
+    import jax
+
+    try:
+        jax.local_device_count()
+    except Exception as error:  # JAX has an AssertionError without a word for a platform that is not there
+        asked = os.environ.get("JAX_PLATFORMS", "not set")
+        raise LaunchError(
+            f"JAX's backend does not start (JAX_PLATFORMS={asked}): {error or type(error).__name__}. "
+            "Install what it needs, such as pip install 'shardinit[cuda12]', or unset JAX_PLATFORMS; "
+            "shardinit doctor says more."
+        ) from error
 
 
 def _devices() -> list[dict[str, Any]]:

@@ -52,6 +52,8 @@ class Job:
         Deadline for all ranks to join.
     grace_seconds
         From SIGTERM to SIGKILL.
+    hint
+        What is likely to blame if a rank does not join.
     stopped_seconds
         How long a rank may be stopped before it counts as dead.
     """
@@ -62,6 +64,7 @@ class Job:
     folder: Path
     join_seconds: float
     grace_seconds: float = 10.0
+    hint: str = ""
     stopped_seconds: float = 10.0
 
 
@@ -209,6 +212,7 @@ class Supervisor:
         missing = [c.rank for c in self.children if not c.has_joined and c.returncode is None]
         if missing:
             why = f"{ranks_text(missing)} of {self.job.processes} did not join within {self.job.join_seconds:g} s"
+            why = f"{why}. {self.job.hint}" if self.job.hint else why
             self._note(End(missing[0], NEVER_CAME, why))
 
     def _look_who_finished(self, now: float) -> None:

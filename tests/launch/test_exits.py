@@ -14,7 +14,7 @@ from shardinit.launch.logs import Tail
         (1, 1, "ended by itself, exit code 1: boom"),
         (3, 3, "had its plan refused, exit code 3"),
         (4, 4, "failed to initialize, exit code 4: boom"),
-        (10, 10, "never came"),
+        (10, 10, "rank 2: boom"),
         (12, 12, "the processes disagree"),
         (13, 13, "was preempted"),
         (-signal.SIGKILL, 11, "SIGKILL, exit code 137 (by the kernel for want of memory"),
@@ -73,7 +73,10 @@ def test_the_runtimes_report_of_a_lost_peer_is_left_to_the_log(tmp_path):
 
 def test_last_words_are_the_ranks_own(tmp_path):
     log = tmp_path / "stderr.log"
-    log.write_text('ValueError: mine\nshardinit: init_all_states failed\n+1.0 s planned: x\n{"event": "planned"}\n\n')
+    log.write_text('shardinit: init_all_states failed\nValueError: mine\n+1.0 s planned: x\n{"event": "planned"}\n\n')
     tail = Tail(log, 0, "stderr")
     tail.new_lines()
     assert tail.last_words == "ValueError: mine"
+    log.write_text(log.read_text() + "shardinit: no file no.py\nprocess 0 of 2 (plain)\n  processes  2  flag\n")
+    tail.new_lines()
+    assert tail.last_words == "no file no.py"

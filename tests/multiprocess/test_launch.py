@@ -228,7 +228,14 @@ print("JOINED", jax.process_index(), jax.device_count())
 def test_signals_end_a_gang_cleanly(folder, number):
     (folder / "net.py").write_text(slow(NET, 60))
     command = [sys.executable, "-m", "shardinit.cli.main", "launch", "--processes", "2", "--devices-per-process", "1"]
-    started = subprocess.Popen([*command, "--run-folder", "r", *RUN], cwd=folder, stdout=-1, stderr=-1, text=True)
+    started = subprocess.Popen(
+        [*command, "--run-folder", "r", *RUN],
+        cwd=folder,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     try:
         _wait_for(lambda: all(_state(folder / "r" / f"rank-{rank}") == "discovering" for rank in (0, 1)))
         began = time.monotonic()

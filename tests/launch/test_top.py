@@ -355,7 +355,13 @@ class Terminal:
         env = {**os.environ, "COLUMNS": "110", "LINES": "30", "TERM": "xterm"}
         command = [sys.executable, "-c", code]
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
         )
         os.close(slave)
         self.seen = ""

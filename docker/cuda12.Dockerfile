@@ -42,7 +42,7 @@ RUN apt-get update -qq \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 COPY --from=build /opt/shardinit /opt/shardinit
 COPY --chmod=755 docker/healthy /usr/local/bin/healthy
-COPY examples /work/examples
+COPY examples /app/examples
 # Whatever wants a home or a cache finds the tmpfs.
 ENV PATH=/opt/shardinit/bin:$PATH \
     HOME=/tmp \
@@ -51,7 +51,7 @@ ENV PATH=/opt/shardinit/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-WORKDIR /work
+WORKDIR /app
 USER 1000:1000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["healthy"]
 ENTRYPOINT ["tini", "--", "shardinit"]

@@ -42,7 +42,7 @@ RUN apt-get update -qq \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 COPY --from=build /opt/shardinit /opt/shardinit
 COPY --chmod=755 docker/healthy /usr/local/bin/healthy
-COPY examples /work/examples
+COPY examples /app/examples
 # Whatever wants a home or a cache finds the tmpfs.
 ENV PATH=/opt/shardinit/bin:$PATH \
     HOME=/tmp \
@@ -52,7 +52,7 @@ ENV PATH=/opt/shardinit/bin:$PATH \
 # Where there is no TPU, fail; do not run on CPUs instead.
 ENV JAX_PLATFORMS=tpu,cpu \
     TPU_LOG_DIR=/tmp/tpu_logs
-WORKDIR /work
+WORKDIR /app
 USER 1000:1000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["healthy"]
 ENTRYPOINT ["tini", "--", "shardinit"]

@@ -1,5 +1,6 @@
 """Environment variables as values that remember their names, and what one launcher says with them."""
 
+import abc
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class Found:
     cannot_tell: str | None = None
 
 
-class Launcher:
+class Launcher(abc.ABC):
     """One way in which processes are started and numbered.
 
     A ``statement`` is variables that name a coordinator, written by a user, a script or a manifest. A ``starter``
@@ -116,10 +117,10 @@ class Launcher:
     kind: ClassVar[Literal["plain", "statement", "starter"]]
     needs: ClassVar[str]
 
+    @abc.abstractmethod
     def is_present(self, env: Variables) -> bool:
         """Whether its variables are there."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read(self, env: Variables) -> Found:
         """Say what its variables say."""
-        raise NotImplementedError

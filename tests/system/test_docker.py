@@ -58,7 +58,7 @@ def mesh(image):
 def slow_mesh(image, tmp_path):
     """A mesh that is up, healthy and busy."""
     service = {
-        "volumes": [f"{ROOT}/tests/system/targets.py:/work/targets.py:ro"],
+        "volumes": [f"{ROOT}/tests/system/targets.py:/app/targets.py:ro"],
         "healthcheck": {"test": ["CMD", "healthy"], "interval": "1s", "timeout": "5s", "start_period": "60s"},
     }
     file = tmp_path / "slow.yaml"

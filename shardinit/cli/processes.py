@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -205,19 +205,27 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
     rank.watched()
     if not spec.is_distributed:
         yield rank
+        if folder is not None:
+            _leave(DONE)
         return
     failure.RANK = rank
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     try:
         yield rank
+        code = DONE
     except BaseException as error:
         code = _exit_code(error)
         if rank.is_first:  # others that fail alike ask the store of this process who said so first
             time.sleep(LINGER_SECONDS)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: threads that watch (status, jax-smi) may be inside of XLA, where Python's end would abort them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -165,7 +165,7 @@ FAULTS = [
 def run_fault(fault: Fault, size: int, bare: bool = False, longest: float = LONGEST) -> Outcome:
     """Start a job, let the fault happen, wait until everything is down; what is left then is ended."""
     folder = Path(tempfile.mkdtemp(prefix="shardinit-faults-"))
-    run = Run(size, folder, _two_free_ports(), uuid.uuid4().hex, [], bare)
+    run = Run(size, folder, free_port(), uuid.uuid4().hex, [], bare)
     logs = []
     try:
         began = time.time()
@@ -318,7 +318,8 @@ def _time_in(path: Path, otherwise: float) -> float:
         return otherwise
 
 
-def _two_free_ports() -> int:
+def free_port() -> int:
+    """Find a port that is free, as is the one after it."""
     while True:
         with socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))

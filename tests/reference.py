@@ -7,24 +7,24 @@ import numpy as np
 
 
 def raw(value):
-    """Leaves of a value as NumPy arrays, with dtype, weak type and unit."""
+    """Leaves of a value as NumPy arrays, with type, dtype, weak type and unit."""
     out = []
     for leaf in jax.tree.leaves(value, is_leaf=lambda x: isinstance(x, brainunit.Quantity)):
         unit = str(brainunit.get_unit(leaf))
         leaf = brainunit.get_mantissa(leaf)
         if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-            out.append((np.asarray(jax.random.key_data(leaf)), str(leaf.dtype), False, unit))
+            out.append((np.asarray(jax.random.key_data(leaf)), type(leaf), str(leaf.dtype), False, unit))
         else:
             weak = getattr(leaf, "weak_type", False)
-            out.append((np.asarray(leaf), str(getattr(leaf, "dtype", type(leaf))), bool(weak), unit))
+            out.append((np.asarray(leaf), type(leaf), str(getattr(leaf, "dtype", None)), bool(weak), unit))
     return out
 
 
 def assert_same(value, expected):
-    """Values, dtypes, weak types, units and tree structure are equal, bit for bit."""
+    """Values, types of leaves, dtypes, weak types, units and tree structure are equal, bit for bit."""
     assert jax.tree.structure(value) == jax.tree.structure(expected)
-    for (a, a_dtype, a_weak, a_unit), (b, b_dtype, b_weak, b_unit) in zip(raw(value), raw(expected), strict=True):
-        assert (a_dtype, a_weak, a_unit) == (b_dtype, b_weak, b_unit)
+    for (a, *a_type), (b, *b_type) in zip(raw(value), raw(expected), strict=True):
+        assert a_type == b_type
         assert a.shape == b.shape
         np.testing.assert_array_equal(a.view(np.uint8) if a.ndim else a, b.view(np.uint8) if b.ndim else b)
 

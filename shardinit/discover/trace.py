@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from shardinit.errors import ConcreteValueError
-from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names
+from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
 from shardinit.lane.primitives import COLLECTIVES, UNIFORM_COLLECTIVES
 from shardinit.private_jax import Trace, Tracer, set_current_trace
 
@@ -200,7 +200,9 @@ class LaneTrace(Trace):
         )
 
     def stage_value(self, value):
-        return value if isinstance(value, LaneTracer) and value._trace is self else LaneTracer(self, self.atom(value))
+        if isinstance(value, LaneTracer) and value._trace is self:
+            return value
+        return LaneTracer(self, staged(self.atom(value)))
 
 
 def _caller_names(depth: int) -> list[str]:

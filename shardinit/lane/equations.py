@@ -45,14 +45,18 @@ class Variable:
 
 
 class _Outside:
-    """A value from outside the trace: the same on every lane."""
+    """A value from outside the trace: the same on every lane.
 
-    __slots__ = ("aval", "value")
+    ``staged`` says that JAX has taken a value of the host in: eager JAX would have made an array of it.
+    """
+
+    __slots__ = ("aval", "staged", "value")
     by_lane = on_axis = False
 
-    def __init__(self, value, aval):
+    def __init__(self, value, aval, staged=False):
         self.value = value
         self.aval = aval
+        self.staged = staged
 
     @property
     def random(self) -> bool:
@@ -112,9 +116,14 @@ def as_atom(value: Any) -> Literal | Constant:
     return Literal(value, aval) if on_host and aval.shape == () else Constant(value, aval)
 
 
+def staged(atom: Atom) -> Atom:
+    """What a value is once JAX has taken it in (``jnp.array(1.0)``): a number of the host becomes an array."""
+    return type(atom)(atom.value, atom.aval, staged=True) if isinstance(atom, _Outside) and is_on_host(atom) else atom
+
+
 def is_on_host(atom: Atom) -> bool:
-    """Whether an atom is a NumPy or Python value."""
-    return isinstance(atom, _Outside) and not isinstance(atom.value, jax.Array)
+    """Whether an atom is a NumPy or Python value that is to stay one."""
+    return isinstance(atom, _Outside) and not atom.staged and not isinstance(atom.value, jax.Array)
 
 
 def is_key(aval) -> bool:
@@ -149,7 +158,7 @@ def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations=None
     for equation in slice_of(outputs, known.__contains__) if equations is None else equations:
         if not all(v in known for v in equation.outputs):
             known.update(zip(equation.outputs, equation.evaluate([read(a) for a in equation.inputs]), strict=True))
-    return [read(atom) for atom in outputs]
+    return [jax.device_put(a.value) if isinstance(a, _Outside) and a.staged else read(a) for a in outputs]
 
 
 _names_inside: "weakref.WeakKeyDictionary[Any, frozenset[str]]" = weakref.WeakKeyDictionary()

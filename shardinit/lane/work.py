@@ -86,7 +86,9 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
 
 def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
     """Whether a value that all lanes share needs no program: it is on the host, or there is one device."""
-    return out_axis is None and not isinstance(atom, Variable) and (is_on_host(atom) or not on_mesh)
+    if out_axis is not None or isinstance(atom, Variable):
+        return False
+    return is_on_host(atom) or not (atom.staged or on_mesh)
 
 
 def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool]):

@@ -106,10 +106,10 @@ def _params_text(params: dict[str, Any]) -> str:
 
 def _param_text(value: Any) -> str:
     """A parameter by its content; printing would leave out what a jaxpr closes over, and most of a long array."""
-    if isinstance(value, ClosedJaxpr):
-        return f"{_param_text(value.jaxpr)} {[value_digest(constant).hex() for constant in value.consts]}"
+    if isinstance(value, ClosedJaxpr) and value.jaxpr is not value:  # since jax 0.11 they are one class
+        return f"{_param_text(value.jaxpr)} {_constants_text(value)}"
     if isinstance(value, Jaxpr):
-        return _jaxpr_text(value)
+        return f"{_jaxpr_text(value)} {_constants_text(value)}"
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return value_digest(value).hex()
     if isinstance(value, (tuple, list)):
@@ -119,6 +119,10 @@ def _param_text(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{_params_text(value)}}}"
     return _ADDRESS.sub("", repr(value))
+
+
+def _constants_text(jaxpr: Any) -> str:
+    return str([value_digest(constant).hex() for constant in getattr(jaxpr, "consts", ())])
 
 
 def _jaxpr_text(jaxpr: Jaxpr) -> str:

@@ -37,7 +37,7 @@ def number(key: Any) -> int:
 
 def canonical(value: Any) -> Any:
     """Turn a parameter into a hashable value that compares by content."""
-    if isinstance(value, ClosedJaxpr):
+    if isinstance(value, ClosedJaxpr) and value.jaxpr is not value:  # since jax 0.11 they are one class
         return ("closed", canonical(value.jaxpr), tuple(canonical(c) for c in value.consts))
     if isinstance(value, Jaxpr):
         if value not in _jaxprs:
@@ -93,4 +93,5 @@ def _jaxpr_key(jaxpr: Jaxpr) -> Any:
         )
         for e in jaxpr.eqns
     )
-    return (inputs, equations, tuple(name(a) for a in jaxpr.outvars))
+    constants = tuple(map(canonical, getattr(jaxpr, "consts", ())))
+    return (inputs, equations, tuple(name(a) for a in jaxpr.outvars), constants)

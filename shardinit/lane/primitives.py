@@ -54,7 +54,7 @@ def pure_params(equation: Equation) -> dict[str, Any]:
 def _pure(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map(_pure, value))
-    if isinstance(value, ClosedJaxpr):
+    if isinstance(value, ClosedJaxpr) and value.jaxpr is not value:  # since jax 0.11 they are one class
         return value.replace(jaxpr=_pure(value.jaxpr))
     if not isinstance(value, Jaxpr) or not value.effects:
         return value

@@ -36,6 +36,7 @@ __all__ = [
     "NonBatchState",
     "PlanError",
     "Receipt",
+    "RewrittenStateError",
     "ShardInitError",
     "StateSpec",
     "TargetError",

@@ -7,6 +7,7 @@
     ├── ArgumentTypeError (TypeError)       an argument of the wrong type
     ├── AxisAssignmentError (ValueError)    a state whose out axis is ambiguous or does not exist
     ├── LaneValueError (ValueError)         a value that differs by lane where it must not
+    │   └── RewrittenStateError             ... in a state that existed before
     ├── ConcreteValueError (TypeError)      init code that needs the concrete value of what differs by lane
     ├── PlanError (ValueError)              states that cannot be placed on the mesh
     ├── MemoryBudgetError (ValueError)      states that fit no device, however they are split
@@ -40,6 +41,10 @@ class AxisAssignmentError(ShardInitError, ValueError):
 
 class LaneValueError(ShardInitError, ValueError):
     """A value that differs by lane in a place that all lanes share."""
+
+
+class RewrittenStateError(LaneValueError):
+    """A state that existed before, into which init writes what differs by lane."""
 
 
 class ConcreteValueError(ShardInitError, TypeError):

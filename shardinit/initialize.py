@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 
 from shardinit.ambient import ambient_mesh
 from shardinit.compile.compiler import compile
-from shardinit.discover.discovery import discover
+from shardinit.discover.discovery import Rewritten, discover
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.execute.executor import InitResult, execute
 from shardinit.execute.inline import run_inline
@@ -39,6 +39,9 @@ def vmap2_new_states(
     A drop-in replacement for ``brainstate.transform.vmap2_new_states``, with its values bit for bit. It
     runs the init code once, abstractly, and compiles each distinct piece of it once.
 
+    A state that existed before is not batched. What init writes into it is kept if it is the same on every lane,
+    and the state is not in the returned dictionary; anything else is an error, as in brainstate 0.6.
+
     Parameters
     ----------
     module
@@ -65,7 +68,8 @@ def vmap2_new_states(
     ------
     ValueError
         If a state matches the filters of two axes, an axis does not exist in a leaf, a state on axis
-        None differs by lane, or ``axis_size`` is None and cannot be inferred.
+        None differs by lane, init writes what differs by lane into a state that existed before, or ``axis_size``
+        is None and cannot be inferred.
     TypeError
         If ``axis_size`` is no integer.
 
@@ -89,7 +93,7 @@ def vmap2_new_states(
     mesh = None if spmd_axis_name is None else ambient
     if mesh is not None:
         _check_spmd_axis(mesh, spmd_axis_name, axis_size)
-    program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
+    program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, rewritten="error")
     topology = Topology("cpu", 1, ()) if mesh is None else Topology.from_mesh(mesh)
     planned = plan(program, topology, axis_size=axis_size, numerics=numerics, lanes_axis=spmd_axis_name)
     return execute(compile(program, planned, mesh)).states
@@ -166,6 +170,7 @@ def pmap2_new_states(
         state_out_axes=state_out_axes,
         axis_name=axis_name,
         axis_size=axis_size,
+        rewritten="error",
     )
     planned = plan(
         program, Topology.from_mesh(mesh), axis_size=axis_size, strategy="pmap", numerics=numerics, lanes_axis=name
@@ -186,6 +191,7 @@ def shard_new_states(
     strategy: str = "auto",
     remainder: str = "factor",
     numerics: str = "exact",
+    rewritten: Rewritten = "batch",
     progress: bool | Progress = False,
 ) -> InitResult:
     """Initialize an ensemble of ``axis_size`` lanes, straight into arrays distributed over a mesh.
@@ -201,6 +207,9 @@ def shard_new_states(
         lanes. None makes one of all devices.
     memory_budget, rules, strategy, remainder
         As for ``plan``.
+    rewritten
+        What becomes of a state that existed before and that init writes: ``batch`` batches it like a new one, and it
+        is in ``states``; ``error`` does what ``vmap2_new_states`` does.
     progress
         True draws a progress bar on a terminal; a function is called with pieces done and their total.
 
@@ -234,7 +243,7 @@ def shard_new_states(
             "shard_new_states makes arrays on devices, so it cannot run inside jit or another transform. "
             "Call it outside, or use vmap2_new_states, which inlines."
         )
-    program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes)
+    program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, rewritten=rewritten)
     started = time.perf_counter()
     topology = Topology.local() if mesh is None else Topology.from_mesh(mesh)
     planned = plan(
@@ -264,6 +273,7 @@ def _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis
         state_out_axes=state_out_axes,
         axis_name=axis_name,
         axis_size=axis_size,
+        rewritten="error",
     )
     run_inline(program, axis_size, spmd_axis_name)
     return states_by_axis(program)

@@ -22,6 +22,7 @@ from shardinit.errors import (
     LaunchError,
     MemoryBudgetError,
     PlanError,
+    RewrittenStateError,
     ShardInitError,
     TargetError,
 )

@@ -3,7 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, Literal, cast, get_args
 
 import jax
 import numpy as np
@@ -16,10 +17,12 @@ from shardinit.discover.graph import Change, Snapshot, find_leaves, named
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
-from shardinit.errors import ArgumentTypeError, LaneValueError
+from shardinit.errors import ArgumentError, ArgumentTypeError, LaneValueError, RewrittenStateError
 from shardinit.lane.equations import Variable, as_atom, is_on_host
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
+
+Rewritten = Literal["batch", "error"]
 
 
 def discover(
@@ -30,6 +33,7 @@ def discover(
     state_out_axes: Any = None,
     axis_name: Any = None,
     axis_size: int = 1,
+    rewritten: Rewritten = "batch",
 ) -> LaneProgram:
     """Trace ``module.init_all_states(**init_kwargs)`` for one lane, making no array.
 
@@ -49,6 +53,9 @@ def discover(
         Filters see the state's path in the module.
     axis_name, axis_size
         Name and size of the mapped axis, for init code with collectives.
+    rewritten
+        What becomes of a state that existed before and that init writes: ``batch`` batches it like a new one;
+        ``error`` keeps what is the same on every lane as it is, without lanes, and refuses anything else.
 
     Returns
     -------
@@ -63,6 +70,8 @@ def discover(
         If two declared axes claim a state, or a leaf does not have its axis.
     LaneValueError
         If a state on axis None differs by lane.
+    RewrittenStateError
+        With ``rewritten="error"``, if init writes what differs by lane into a state that existed before.
     ConcreteValueError
         If init code needs the concrete value of what differs by lane.
 
@@ -87,12 +96,20 @@ def discover(
             f"init_kwargs is {init_kwargs!r} ({type(init_kwargs).__name__}). "
             "Pass a dictionary of the keyword arguments of init_all_states, such as {'size': 10}."
         )
+    if rewritten not in get_args(Rewritten):
+        raise ArgumentError(f"rewritten={rewritten!r} is none of the choices. Use one of {get_args(Rewritten)}.")
     filters = axis_filters(state_out_axes)
     roots = {(): module, ("init_kwargs",): kwargs}
     context = no_ambient_mesh() if trace_ctx.trace is eval_trace else contextlib.nullcontext()
     with context:
         return trace_init(
-            lambda: init(**kwargs), roots, filters, state_tag=state_tag, axis_name=axis_name, axis_size=axis_size
+            lambda: init(**kwargs),
+            roots,
+            filters,
+            state_tag=state_tag,
+            axis_name=axis_name,
+            axis_size=axis_size,
+            rewritten=rewritten,
         )
 
 
@@ -104,6 +121,7 @@ def trace_init(
     state_tag: str | None = None,
     axis_name: Any = None,
     axis_size: int = 1,
+    rewritten: Rewritten = "batch",
 ) -> LaneProgram:
     """Trace any callable that creates states; ``roots`` (path: object) is what it may change."""
     started = time.perf_counter()
@@ -114,7 +132,7 @@ def trace_init(
             init()
             new_states = [(s, s.value) for s in catcher.get_states()]
         changes = watch.snapshot.changes()
-        outputs = _outputs(new_states, watch, changes, filters)
+        outputs = _outputs(new_states, watch, changes, filters, rewritten)
         for output in outputs:
             check_axis(output.spec)
             _check_shared(output)
@@ -182,12 +200,18 @@ class _Watch:
         self.snapshot.restore()
 
 
-def _outputs(new_states, watch: _Watch, changes: list[Change], filters: AxisFilters) -> list[Output]:
+def _outputs(
+    new_states, watch: _Watch, changes: list[Change], filters: AxisFilters, rewritten: Rewritten
+) -> list[Output]:
     """States in the order of their creation, then those that were written, then attributes."""
     paths = watch.snapshot.state_paths | {id(c.container): c.path for c in changes if isinstance(c.container, State)}
     found = [_state_output(s, value, "new", paths, filters) for s, value in new_states]
-    found += [_state_output(s, value, "rewritten", paths, filters) for s, value in watch.written()]
-    return found + _attribute_outputs(changes, watch.trace)
+    old = [_state_output(s, value, "rewritten", paths, filters) for s, value in watch.written()]
+    attributes = _attribute_outputs(changes, watch.trace)
+    if rewritten == "error":
+        _check_unbatched(old + [o for o in attributes if watch.snapshot.is_in_a_state(o.spec.path)])
+        old = [replace(o, spec=replace(o.spec, kind="unbatched", out_axis=None)) for o in old]
+    return found + old + attributes
 
 
 def _key_aval(value: Any) -> Any:
@@ -235,6 +259,17 @@ def _attribute_outputs(changes: list[Change], trace: LaneTrace) -> list[Output]:
                 )
                 found.setdefault(id(atom), Output(spec, (atom,), None, None))
     return list(found.values())
+
+
+def _check_unbatched(outputs: list[Output]) -> None:
+    """Refuse what differs by lane in states that existed before."""
+    batched = [o.spec for o in outputs if any(leaf.by_lane for leaf in o.spec.leaves)]
+    if batched:
+        raise RewrittenStateError(
+            f"cannot write {batched[0]}: it is a pre-existing state, and init writes a value that differs by lane "
+            f"into it (states of this kind={len(batched)}: {listed([s.name for s in batched])}). Nothing was changed. "
+            'Create the state in init_state, or batch it as well by shard_new_states(..., rewritten="batch").'
+        )
 
 
 def _check_shared(output: Output) -> None:

@@ -176,6 +176,11 @@ class Snapshot:
             if isinstance(value, State):
                 self.state_paths[id(value)] = path
 
+    def is_in_a_state(self, path: tuple[str, ...]) -> bool:
+        """Whether a path leads into the value of a state that existed."""
+        values = [(*map(str, of), "value") for of in self.state_paths.values()]
+        return any(path[: len(value)] == value for value in values)
+
     def changes(self) -> list[Change]:
         """List what differs now from the moment of the snapshot, and every container that is new."""
         found: list[Change] = []

@@ -99,7 +99,7 @@ def states_by_axis(program: LaneProgram) -> dict[int | None, list[State]]:
     """States by out axis, as brainstate returns them: in the order of the axes, empty ones left out."""
     found: dict[int | None, list[State]] = {axis: [] for axis in program.axis_order}
     for output in program.outputs:
-        if output.state is not None:
+        if output.state is not None and output.spec.kind != "unbatched":
             found[output.spec.out_axis].append(output.state)
     return {axis: states for axis, states in found.items() if states}
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["new", "rewritten", "attribute"]
+Kind = Literal["new", "rewritten", "unbatched", "attribute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class StateSpec:
     out_axis
         The axis of the lanes as the caller declared it; None if all lanes share the state.
     kind
-        ``new``, ``rewritten`` (it existed before) or ``attribute`` (an array outside of any State).
+        ``new``, ``rewritten`` (it existed before), ``unbatched`` (it existed before and stays without lanes, in no
+        group of the returned dictionary) or ``attribute`` (an array outside of any State).
     """
 
     path: tuple[str, ...]

@@ -29,6 +29,7 @@ from shardinit.lane.primitives import accumulates
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
+from shardinit.plan.planner import check_traced_size
 
 CACHED_EXECUTABLES = 1024
 
@@ -140,6 +141,7 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
             f"compile(program, plan) got a {type(program).__name__} and a {type(plan).__name__}. "
             "Pass what discover and plan return."
         )
+    check_traced_size(program, plan.axis_size)
     for ours, planned in zip_longest(program.specs, (s.spec for s in plan.states)):
         if ours != planned:
             raise PlanError(

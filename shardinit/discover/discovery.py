@@ -19,6 +19,7 @@ from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentError, ArgumentTypeError, LaneValueError, RewrittenStateError
 from shardinit.lane.equations import Variable, as_atom, is_on_host
+from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
 
@@ -32,7 +33,7 @@ def discover(
     state_tag: str | None = None,
     state_out_axes: Any = None,
     axis_name: Any = None,
-    axis_size: int = 1,
+    axis_size: int | None = None,
     rewritten: Rewritten = "batch",
 ) -> LaneProgram:
     """Trace ``module.init_all_states(**init_kwargs)`` for one lane, making no array.
@@ -51,8 +52,11 @@ def discover(
     state_out_axes
         ``{axis: filter}`` or one filter (axis 0), as in ``brainstate.transform.vmap2_new_states``.
         Filters see the state's path in the module.
-    axis_name, axis_size
-        Name and size of the mapped axis, for init code with collectives.
+    axis_name
+        Name of the mapped axis, for init code with collectives.
+    axis_size
+        Number of lanes, which collectives can see; the program is for this number alone then. Needed with
+        ``axis_name``, and of no meaning without.
     rewritten
         What becomes of a state that existed before and that init writes: ``batch`` batches it like a new one;
         ``error`` keeps what is the same on every lane as it is, without lanes, and refuses anything else.
@@ -64,6 +68,8 @@ def discover(
 
     Raises
     ------
+    ArgumentError
+        If there is an ``axis_name`` and no ``axis_size``.
     ArgumentTypeError
         If the module has no ``init_all_states`` or ``init_kwargs`` is no mapping.
     AxisAssignmentError
@@ -98,6 +104,7 @@ def discover(
         )
     if rewritten not in get_args(Rewritten):
         raise ArgumentError(f"rewritten={rewritten!r} is none of the choices. Use one of {get_args(Rewritten)}.")
+    axis_size = _traced_axis_size(axis_name, axis_size)
     filters = axis_filters(state_out_axes)
     roots = {(): module, ("init_kwargs",): kwargs}
     context = no_ambient_mesh() if trace_ctx.trace is eval_trace else contextlib.nullcontext()
@@ -113,6 +120,18 @@ def discover(
         )
 
 
+def _traced_axis_size(axis_name: Any, axis_size: Any) -> int | None:
+    """Number of lanes that init code can see: by the name of the axis, or not at all."""
+    if axis_name is None:
+        return None
+    if axis_size is None:
+        raise ArgumentError(
+            f"axis_name={axis_name!r} needs axis_size: a collective over it, such as jax.lax.psum(1, {axis_name!r}), "
+            "sees the number of lanes. Pass the one to plan with, such as axis_size=8."
+        )
+    return check_axis_size(axis_size)
+
+
 def trace_init(
     init: Callable[[], Any],
     roots: dict[tuple, Any],
@@ -120,13 +139,13 @@ def trace_init(
     *,
     state_tag: str | None = None,
     axis_name: Any = None,
-    axis_size: int = 1,
+    axis_size: int | None = None,
     rewritten: Rewritten = "batch",
 ) -> LaneProgram:
     """Trace any callable that creates states; ``roots`` (path: object) is what it may change."""
     started = time.perf_counter()
     watch = _Watch(roots, axis_name)
-    axis = extend_axis_env_nd([(axis_name, axis_size)]) if axis_name is not None else contextlib.nullcontext()
+    axis = contextlib.nullcontext() if axis_size is None else extend_axis_env_nd([(axis_name, axis_size)])
     try:
         with catch_new_states(cast(str, state_tag)) as catcher, watch.stack, axis, set_current_trace(watch.trace):
             init()
@@ -150,6 +169,7 @@ def trace_init(
         level=watch.level,
         seconds=time.perf_counter() - started,
         axis_name=axis_name,
+        axis_size=axis_size,
         snapshot=watch.snapshot,
         changes=tuple(changes),
         numpy_state=numpy_state,

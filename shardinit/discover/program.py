@@ -65,6 +65,8 @@ class LaneProgram:
         Time of the trace.
     axis_name
         Name of the mapped axis for collectives, if any.
+    axis_size
+        Number of lanes that it was traced for; None without ``axis_name``: any number.
     snapshot, changes
         The contents of the module before init, and what init changed in them.
     numpy_state
@@ -81,6 +83,7 @@ class LaneProgram:
     level: int
     seconds: float
     axis_name: Any = None
+    axis_size: int | None = None
     snapshot: Snapshot | None = None
     changes: tuple[Change, ...] = ()
     numpy_state: Any = None

@@ -73,7 +73,8 @@ def plan(
     ArgumentError, ArgumentTypeError
         If an argument cannot be right.
     PlanError
-        If lanes or states do not divide as asked, or a rule does not fit.
+        If lanes or states do not divide as asked, a rule does not fit, or the program was traced for another
+        number of lanes (``discover`` with an ``axis_name``).
     MemoryBudgetError
         If no mesh, split or slicing fits the budget.
 
@@ -100,6 +101,7 @@ def plan(
     ):
         if value not in known:
             raise ArgumentError(f"{name}={value!r} is not known. Use one of {', '.join(map(repr, known))}.")
+    check_traced_size(program_or_specs, axis_size)
     budget = read_budget(memory_budget, topology)
     work = _Work.of(program_or_specs, rules)
     search = _Search(work, topology, strategy, remainder, numerics, lanes_axis, budget)
@@ -135,6 +137,17 @@ def check_axis_size(axis_size: Any) -> int:
     if size > MOST_LANES:
         raise ArgumentError(f"axis_size={size} is more than an array can index. Pass at most axis_size={MOST_LANES}.")
     return size
+
+
+def check_traced_size(program: Any, axis_size: int) -> None:
+    """Refuse lanes of another number than that a program with a named axis was traced for."""
+    traced = getattr(program, "axis_size", None)
+    if traced not in (None, axis_size):
+        raise PlanError(
+            f"the program was traced for axis_size={traced} lanes on the axis {program.axis_name!r}, which its "
+            f"collectives see, and is to be planned or compiled for axis_size={axis_size}. Call discover again with "
+            f"axis_name={program.axis_name!r}, axis_size={axis_size}."
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

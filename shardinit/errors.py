@@ -8,7 +8,8 @@
     ├── AxisAssignmentError (ValueError)    a state whose out axis is ambiguous or does not exist
     ├── LaneValueError (ValueError)         a value that differs by lane where it must not
     │   └── RewrittenStateError             ... in a state that existed before
-    ├── ConcreteValueError (TypeError)      init code that needs the concrete value of what differs by lane
+    ├── ConcreteValueError (TypeError)      init code that needs the concrete value of what differs by lane; it is
+    │                                       a jax.errors.ConcretizationTypeError, so it is in jax_errors.py
     ├── PlanError (ValueError)              states that cannot be placed on the mesh
     ├── MemoryBudgetError (ValueError)      states that fit no device, however they are split
     ├── CertificateError (RuntimeError)     a certificate that cannot be made: a compiler that is not installed, ...
@@ -45,10 +46,6 @@ class LaneValueError(ShardInitError, ValueError):
 
 class RewrittenStateError(LaneValueError):
     """A state that existed before, into which init writes what differs by lane."""
-
-
-class ConcreteValueError(ShardInitError, TypeError):
-    """Init code that needs the concrete value of something that differs by lane."""
 
 
 class PlanError(ShardInitError, ValueError):

@@ -15,7 +15,6 @@ from shardinit.errors import (
     AxisAssignmentError,
     BackendStartedError,
     CertificateError,
-    ConcreteValueError,
     DisagreementError,
     JoinError,
     LaneValueError,
@@ -29,6 +28,7 @@ from shardinit.errors import (
 from shardinit.execute.executor import InitResult, execute
 from shardinit.execute.receipt import Receipt
 from shardinit.initialize import pmap2_new_states, shard_new_states, vmap2_new_states
+from shardinit.jax_errors import ConcreteValueError
 from shardinit.plan.init_plan import InitPlan
 from shardinit.plan.planner import plan
 from shardinit.plan.specs import LeafSpec, StateSpec

@@ -25,6 +25,7 @@ FLOORS = [
     "exchange",
     "private_jax",
     "wording",
+    "jax_errors",
     "errors",
 ]
 

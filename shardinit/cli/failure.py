@@ -39,8 +39,9 @@ def code_of(error: BaseException, otherwise: int) -> int:
 
 def user_traceback(error: BaseException) -> list[str]:
     """Frames of the user's code, without those of shardinit, brainstate and JAX."""
-    from shardinit.discover.trace import is_library
+    from shardinit.discover.frames import is_of_library
 
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library(f.filename)]
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    walked = traceback.walk_tb(error.__traceback__)
+    frames = traceback.StackSummary.extract((f, n) for f, n in walked if not is_of_library(f))
+    lines = ["Traceback (most recent call last):\n", *frames.format()] if frames else []
     return lines + traceback.format_exception_only(error)

@@ -72,13 +72,13 @@ def build_module(target: str) -> Any:
 
 def sources() -> dict[str, str]:
     """Digest of each file of the user's own that was imported, by the name of its module."""
-    from shardinit.discover.trace import is_library
+    from shardinit.discover.frames import is_library
 
     installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     found = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None) or ""
-        is_own = path.endswith(".py") and not is_library(path) and not path.startswith(installed)
+        is_own = path.endswith(".py") and not is_library(name, path) and not path.startswith(installed)
         if is_own and os.path.isfile(path):
             with open(path, "rb") as file:
                 found[f"source of {name}"] = hashlib.sha256(file.read()).hexdigest()[:16]

@@ -6,9 +6,7 @@ keeps one bit per value, whether it depends on the lane, and evaluates a lane-in
 demand, from its own slice of the trace. Nothing else is ever computed here.
 """
 
-import importlib.util
 import math
-import os
 import sys
 import types
 from typing import Any
@@ -16,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from shardinit.errors import ConcreteValueError
+from shardinit.discover.frames import user_line
+from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
 from shardinit.lane.primitives import COLLECTIVES, UNIFORM_COLLECTIVES
 from shardinit.private_jax import Trace, Tracer, set_current_trace
@@ -62,7 +61,7 @@ class LaneTracer(Tracer):
         if self.atom.on_axis:
             raise ConcreteValueError(
                 f"init code needs the concrete value of {self.aval.str_short()}, which differs by lane, "
-                f"for {what} at {_user_line()}. Use jnp and lax functions (jnp.where, lax.cond, .at[]) "
+                f"for {what} at {user_line()}. Use jnp and lax functions (jnp.where, lax.cond, .at[]) "
                 "there instead, or derive the value from something that all lanes share."
             )
         return self._trace.concrete(self)
@@ -156,7 +155,7 @@ class LaneTrace(Trace):
                 (value,) = evaluate([atom], known)
                 small = {v: x for v, x in known.items() if math.prod(v.aval.shape) <= SMALL}
                 self.values = small | {atom: value} | self.values
-                line = _user_line()
+                line = user_line()
                 self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
         return self.values[atom] if isinstance(atom, Variable) else atom.value
 
@@ -195,7 +194,7 @@ class LaneTrace(Trace):
 
     def process_shard_map(self, *args, **kwargs):
         raise ConcreteValueError(
-            f"init code calls jax.shard_map at {_user_line()}. One lane is initialized as if it were alone: "
+            f"init code calls jax.shard_map at {user_line()}. One lane is initialized as if it were alone: "
             "leave the mapping to shardinit, or call shard_map on the states afterwards."
         )
 
@@ -212,27 +211,6 @@ def _caller_names(depth: int) -> list[str]:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
     return names
-
-
-LIBRARIES = tuple(
-    os.path.dirname(str(getattr(importlib.util.find_spec(name), "origin", ""))) + os.sep
-    for name in ("jax", "numpy", "brainstate", "brainunit", "shardinit")
-)
-
-
-def is_library(filename: str) -> bool:
-    """Whether a file belongs to shardinit or to what it builds on, rather than to the user."""
-    return filename.startswith((*LIBRARIES, "<"))
-
-
-def _user_line() -> str:
-    """Find the innermost frame outside of the libraries: the user's code, or that of a model library."""
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if not is_library(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"
-        frame = frame.f_back
-    return "an unknown line"
 
 
 def _size_in_bytes(aval) -> int:

@@ -101,7 +101,8 @@ def _certificate(
         by_piece.update(dict.fromkeys(program.pieces, (certified, _kept(certified, program, target))))
         keys += 0 if program.pieces else certified.output_bytes
     keys_peak = sum(p.peak_bytes for p in pieces if p.strategy == "keys")
-    moments = _moments(plan, by_piece, keys, keys_peak)
+    tables = sum(p.table_bytes for p in programs)
+    moments = _moments(plan, by_piece, keys + tables, keys_peak)
     failures = _failures(plan, pieces, max((m.peak_bytes for m in moments), default=0))
     topology = plan.topology.name or f"{plan.topology.platform}:{plan.topology.devices}"
     return Certificate(
@@ -125,14 +126,14 @@ def _kept(piece: PieceCertificate, program: ExportedProgram, target: Target) -> 
 def _moments(
     plan: InitPlan, by_piece: dict[int, tuple[PieceCertificate, int]], keys: int, keys_peak: int
 ) -> list[Moment]:
-    """Replay the plan's steps with the compiler's figures."""
+    """Replay the plan's steps with the compiler's figures; arrays from outside are the plan's."""
     held, moments = keys, []
     for number, step in enumerate(plan.steps):
         if not step.pieces:
             moments.append(Moment(step.state, 0, keys_peak, step.peak))
             continue
         piece, kept = by_piece[step.pieces[0]]
-        before_last = held + (len(step.pieces) - 1) * kept
+        before_last = held + step.constants + (len(step.pieces) - 1) * kept
         moments.append(Moment(step.state, held, before_last + piece.peak_bytes, step.peak))
         held += len(step.pieces) * kept
         after = plan.steps[number + 1].held if number + 1 < len(plan.steps) else step.held + step.made

@@ -17,7 +17,10 @@ from shardinit.plan.init_plan import InitPlan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExportedProgram:
-    """A program on its way to the compiler; ``pieces`` are the numbers of those it serves."""
+    """A program on its way to the compiler.
+
+    ``pieces`` are the numbers of those it serves; ``table_bytes`` is what its tables take, one row for each.
+    """
 
     number: int
     strategy: str
@@ -27,6 +30,7 @@ class ExportedProgram:
     file: str
     specs: list[list[Any]]
     error: str
+    table_bytes: int = 0
 
 
 def export_all(plan: InitPlan, target: Target, folder: Path) -> list[ExportedProgram]:
@@ -63,4 +67,5 @@ def _export(number, strategy, pieces, outputs, layout, made, target: Target, fol
         error = f"{type(raised).__name__}: {raised}"
     shardings = [a.sharding for a in jax.tree.leaves(arguments)]
     specs = [list(s.spec) if s is not None else [] for s in shardings]
-    return ExportedProgram(number, strategy, pieces, outputs, layout.mesh is not None, str(file), specs, error)
+    tables = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(arguments[2:4])) if pieces else 0
+    return ExportedProgram(number, strategy, pieces, outputs, layout.mesh is not None, str(file), specs, error, tables)

@@ -65,7 +65,7 @@ class _Runner:
         self.values: list[Any] = [None] * (compiled.leaves + len(compiled.checks))
         self.handed_on: dict[Variable, Any] = {}
         self.key_tables: dict[tuple[int, Layout], jax.Array] = {}
-        self.constants: dict[tuple[int, Layout], Any] = {}
+        self.constants: dict[int, dict[Any, Any]] = {}
         instances = [i for p in compiled.programs for i in p.program.instances]
         self.readers: Counter[Variable] = Counter(v for i in instances for v in i.shared)
         self.constant_readers = Counter(id(c) for i in instances for c in i.constants)
@@ -93,11 +93,11 @@ class _Runner:
         return self.key_tables[table, layout]
 
     def constant(self, value: Any, aval: Any, layout: Layout) -> Any:
-        key = (id(value), layout)
-        if key not in self.constants:
+        placed = self.constants.setdefault(id(value), {})
+        if layout.replicated not in placed:
             host = value if isinstance(value, jax.Array) else np.asarray(value, aval.dtype)
-            self.constants[key] = _put(host, layout)
-        return self.constants[key]
+            placed[layout.replicated] = _put(host, layout)
+        return placed[layout.replicated]
 
     def finish(self, instance, outputs) -> None:
         for (index, atom), value in zip(instance.outputs, outputs, strict=True):
@@ -112,7 +112,7 @@ class _Runner:
         for constant in instance.constants:
             self.constant_readers[id(constant)] -= 1
             if not self.constant_readers[id(constant)]:
-                self.constants = {k: v for k, v in self.constants.items() if k[0] != id(constant)}
+                self.constants.pop(id(constant), None)
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)

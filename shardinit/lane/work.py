@@ -93,6 +93,7 @@ def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
 
 def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool]):
     numbers: dict[Variable, int] = {}
+    arrays: dict[int, int] = {}
     known: dict[int, tuple[PieceMemory, bool, bool]] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
@@ -117,6 +118,11 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
                 tuple(numbers[v] for v in instance.shared),
                 *known[structure.number],
                 is_local,
+                tuple(
+                    (arrays.setdefault(id(value), len(arrays)), leaf_spec(aval, by_lane=False))
+                    for value, aval in zip(instance.constants, structure.constants, strict=True)
+                ),
+                4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
             )
         )
     return tuple(specs)

@@ -73,6 +73,8 @@ class Step:
         The most that is held at once.
     slices
         Into how many slices the lanes of a device are cut, one after the other.
+    constants
+        Most bytes of arrays from outside (that init closes over) that are on the device meanwhile, beside the others.
     """
 
     pieces: tuple[int, ...]
@@ -82,6 +84,7 @@ class Step:
     temporaries: int
     peak: int
     slices: int = 1
+    constants: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,11 @@ class InitPlan:
     def peak_bytes(self) -> int:
         """Most bytes that one device holds at any moment: states, keys, temporaries, what layouts add."""
         return max((step.peak for step in self.steps), default=0)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Most bytes at any moment of arrays that init closes over, each whole until its last reader ran."""
+        return max((step.constants for step in self.steps), default=0)
 
     @property
     def fingerprint(self) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,8 @@ class Load:
     """One piece on one device: what it makes for states, for later pieces, and needs meanwhile.
 
     ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts. A piece is ``linked`` if it takes values
-    from others, or others from it.
+    from others, or others from it. ``constants`` are numbers and bytes of the arrays from outside that it takes,
+    ``table_bytes`` those of its row in the tables of its program.
     """
 
     number: int
@@ -39,6 +41,8 @@ class Load:
     temporaries: tuple[int, ...]
     kind: Any
     linked: bool
+    constants: tuple[tuple[int, int], ...] = ()
+    table_bytes: int = 0
 
 
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
@@ -82,7 +86,10 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
         kept, handed, slices, temporaries = known[kind]
         numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
         linked = bool(piece.reads) or any(n in read for n, _ in numbers)
-        loads.append(Load(number, kept, numbers, piece.reads, slices, temporaries, kind, linked))
+        constants = tuple((n, laid_out_bytes(spec.shape, spec.itemsize, mesh.platform)) for n, spec in piece.constants)
+        loads.append(
+            Load(number, kept, numbers, piece.reads, slices, temporaries, kind, linked, constants, piece.table_bytes)
+        )
     return loads
 
 
@@ -191,12 +198,13 @@ def _run(
     loads: Sequence[Load], keys: int, names: Sequence[str], mesh: MeshChoice, budget: int | None
 ) -> tuple[Step, ...]:
     least = PIECE_BYTES[mesh.platform]
+    outside = _Constants(loads)
     readers: dict[int, int] = {}
     for load in loads:
         for number in load.reads:
             readers[number] = readers.get(number, 0) + 1
     sizes: dict[int, int] = {}
-    held, steps, at = keys, [], 0
+    held, steps, at = keys + sum(load.table_bytes for load in loads), [], 0
     while at < len(loads):
         load = loads[at]
         end = at + 1
@@ -204,11 +212,12 @@ def _run(
             end += 1
         count, made = end - at, load.kept + sum(size for _, size in load.handed_on)
         before_last = held + (count - 1) * made
-        room = None if budget is None else budget - before_last - made - least
+        constants = max(map(outside.held_for, loads[at:end]))
+        room = None if budget is None else budget - before_last - made - least - constants
         slices, temporaries = _slicing(load, room)
-        peak = before_last + made + temporaries + least
+        peak = before_last + made + temporaries + least + constants
         pieces = tuple(piece.number for piece in loads[at:end])
-        steps.append(Step(pieces, names[load.number], held, count * made, temporaries, peak, slices))
+        steps.append(Step(pieces, names[load.number], held, count * made, temporaries, peak, slices, constants))
         held += count * made
         sizes.update(load.handed_on)
         for number in load.reads:
@@ -217,6 +226,24 @@ def _run(
                 held -= sizes.get(number, 0)
         at = end
     return tuple(steps)
+
+
+class _Constants:
+    """Arrays from outside: each is put on the device for its first reader and dropped after its last."""
+
+    def __init__(self, loads: Sequence[Load]):
+        self.readers = Counter(number for load in loads for number, _ in load.constants)
+        self.sizes: dict[int, int] = {}
+
+    def held_for(self, load: Load) -> int:
+        """Bytes that are there while a piece runs; pieces are asked in the order in which they run."""
+        self.sizes.update(load.constants)
+        held = sum(self.sizes.values())
+        for number, _ in load.constants:
+            self.readers[number] -= 1
+            if not self.readers[number]:
+                del self.sizes[number]
+        return held
 
 
 def _slicing(load: Load, room: int | None) -> tuple[int, int]:

@@ -152,6 +152,10 @@ class PieceSpec:
         Whether it can run in slices of lanes: no collective over the lanes in it, no keys or weak types made.
     local
         Whether it runs on the default device alone.
+    constants
+        Arrays from outside that it takes: a number, the same for the same array, and a description.
+    table_bytes
+        Bytes of its row in the tables of its program: numbers of keys, and literals.
     """
 
     structure: int
@@ -162,6 +166,8 @@ class PieceSpec:
     splittable: bool = True
     sliceable: bool = True
     local: bool = False
+    constants: tuple[tuple[int, LeafSpec], ...] = ()
+    table_bytes: int = 0
 
 
 def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:

@@ -145,7 +145,18 @@ def memory_text(plan: "InitPlan") -> str:
     text = f"  {bar} peak {size_text(worst.peak)}{of}, at {cut_name(worst.state)}"
     if slices:
         text += f"; {len(slices)} steps run in slices of the lanes, up to {max(slices)}, to fit"
-    return text
+    return f"{text}\n  {outside}" if (outside := outside_text(plan)) else text
+
+
+def outside_text(plan: "InitPlan") -> str:
+    """Say what arrays from outside cost, and where most."""
+    if not plan.constant_bytes:
+        return ""
+    most = max(plan.steps, key=lambda step: step.constants)
+    return (
+        f"{size_text(most.constants)} that init closes over at {cut_name(most.state)} "
+        f"({most.constants} bytes) are whole on each device, until the last piece that reads them ran"
+    )
 
 
 def rejected_text(plan: "InitPlan") -> str:

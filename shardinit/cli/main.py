@@ -1,166 +1,120 @@
-"""The command line: ``shardinit run``, ``plan``, ``launch``, ``top`` and ``doctor``.
+"""The ``shardinit`` command from its first moment to its exit code; the commands are in ``commands.py``.
 
-The exit codes are those of ``shardinit.launch.exits``.
+Whatever happens to standard output, or by Ctrl-C, ends with one line and a code of ``shardinit.launch.exits``. Before
+the signals are handled nothing is imported that takes time.
 """
 
-import io
-import json
+import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any
+import threading
+from typing import NoReturn
 
-import typer
+PREEMPTED, LOST_OUTPUT = 13, 4  # as in shardinit.launch.exits, which takes time to import
+ASKED = (signal.SIGINT, signal.SIGTERM)
+CLEANING_SECONDS = 2.0
 
-from shardinit.cli import options as o
-from shardinit.cli.asked import Asked
-from shardinit.cli.failure import fail
-from shardinit.cli.processes import as_rank, doctor, find_spec, launch, supervise_rank, top
-from shardinit.cli.running import initialize_states, width
-from shardinit.errors import CertificateError, ShardInitError
-from shardinit.launch.exits import PREEMPTED, REFUSED, USAGE
-from shardinit.launch.join import is_supervised
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Initialize the states of a brainstate module straight into arrays distributed over many devices.\n\n"
-    "Exit codes: 0 done, 2 bad usage or bad target, 3 planning or certificate refused, 4 initialization failed; "
-    "with several processes also 10 one never came, 11 one died, 12 they disagree, 13 preempted. "
-    "A retry helps after 10, 11 and 13.",
-)
+_asked: list[int] = []
 
 
-@app.command()
-def run(
-    target: o.Target,
-    axis_size: o.AxisSize,
-    devices: o.Devices = None,
-    kwargs: o.Kwargs = "{}",
-    seed: o.Seed = 0,
-    strategy: o.Strategy = o.StrategyName.auto,
-    numerics: o.Numerics = o.NumericsName.exact,
-    remainder: o.Remainder = o.RemainderName.factor,
-    memory_budget: o.MemoryBudget = None,
-    rules: o.Rules = None,
-    as_json: o.AsJson = False,
-    launcher: o.Launcher = None,
-    coordinator: o.Coordinator = None,
-    processes: o.Processes = None,
-    process_id: o.ProcessId = None,
-    local_devices: o.LocalDevices = "auto",
-    run_folder: o.RunFolder = None,
-    smi: o.Smi = False,
-    log: o.Log = None,
-    join_timeout: o.JoinTimeout = None,
-    grace: o.Grace = 10.0,
-) -> None:
-    """Initialize the ensemble and say what happened: alone, or as one process of a job."""
-    asked = Asked(target, axis_size, devices, None, kwargs, seed, strategy, numerics, remainder, memory_budget, rules)
-    spec = find_spec(launcher, coordinator, processes, process_id, local_devices, devices)
-    if spec.is_distributed and not is_supervised():
-        raise typer.Exit(supervise_rank(spec, run_folder, log, join_timeout, grace, as_json))
-    with as_rank(spec, run_folder, log, smi) as rank:
-        initialize_states(asked, rank, as_json)
-
-
-@app.command()
-def plan(
-    target: o.OptionalTarget = None,
-    axis_size: o.OptionalAxisSize = None,
-    devices: o.Devices = None,
-    topology: o.TopologyName = None,
-    kwargs: o.Kwargs = "{}",
-    strategy: o.Strategy = o.StrategyName.auto,
-    numerics: o.Numerics = o.NumericsName.exact,
-    remainder: o.Remainder = o.RemainderName.factor,
-    memory_budget: o.MemoryBudget = None,
-    rules: o.Rules = None,
-    as_json: o.AsJson = False,
-    html: o.Html = None,
-    certify: o.Certify = False,
-    card: o.Card = None,
-    timeout: o.Timeout = 300.0,
-    diff: o.Diff = None,
-) -> None:
-    """Discover and plan; run nothing, make no array. Or compare two plans."""
-    if diff is not None:
-        if any(option is not None for option in (target, axis_size, devices, topology, html)) or certify:
-            fail(USAGE, "--diff A.json B.json compares two plans that are there: it takes no TARGET or other option")
-        _show_diff(*diff)
-        return
-    if target is None or axis_size is None:
-        missing = "TARGET" if target is None else "--axis-size"
-        fail(USAGE, f"{missing} is missing. Write: shardinit plan TARGET --axis-size N, or --diff A.json B.json")
-    if card is not None and not certify:
-        fail(USAGE, f"--card {card} is for --certify. Add --certify, or leave it out")
-    if topology is not None and devices is not None:
-        fail(USAGE, f"--topology {topology} and --devices {devices} exclude each other: emulated devices are cpu:N")
-    asked = Asked(
-        target, axis_size, devices, topology, kwargs, None, strategy, numerics, remainder, memory_budget, rules
-    )
-    _, planned = asked.plan()
-    certificate = _certificate(planned, card, timeout) if certify else None
-    if html is not None:
-        from shardinit.report.html import plan_page
-
-        _write(html, plan_page(planned, certificate))
-    if as_json and certificate is not None:
-        print(json.dumps({"plan": json.loads(planned.to_json()), "certificate": json.loads(certificate.to_json())}))
-    elif as_json:
-        print(planned.to_json())
-    else:
-        from shardinit.plan.text import plan_text
-
-        print(plan_text(planned, width()))
-        if certificate is not None:
-            print(f"\n{certificate}")
-    if certificate is not None and not certificate.passed:
-        raise typer.Exit(REFUSED)
-
-
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(launch)
-app.command()(top)
-app.command()(doctor)
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM, raised in the main thread."""
 
 
 def main() -> None:
     """Entry point of the ``shardinit`` command."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))  # so that child processes are ended
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
-    app()
-
-
-def _certificate(planned: Any, card: Path | None, timeout: float) -> Any:
+    _open_closed_streams()
+    _handle_signals()
     try:
-        return planned.certify(card=card, timeout=timeout)
-    except (CertificateError, ValueError) as error:
-        fail(USAGE, str(error))
+        from shardinit.cli import output
+
+        output.guard()
+        code = _run()
+        if (error := output.lost()) is not None:
+            output.warn(f"cannot write standard output: {error.strerror}")
+            code = code or LOST_OUTPUT
+    except BaseException:  # C code makes an ImportError of Interrupted
+        if _asked:
+            _leave(_asked[0])
+        raise
+    if _asked:
+        _leave(_asked[0])
+    signal.set_wakeup_fd(-1)
+    sys.exit(code)
 
 
-def _show_diff(before: Path, after: Path) -> None:
-    from shardinit.plan.diff import diff_text
-    from shardinit.plan.init_plan import InitPlan
+def _run() -> int:
+    from shardinit.cli.commands import app
 
-    plans = []
-    for path in (before, after):
+    try:
+        app()
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+            return 1
+        return error.code or 0
+    return 0
+
+
+def _open_closed_streams() -> None:
+    """Keep the numbers of standard streams that are closed from the next file that anything opens."""
+    for number in (0, 1, 2):
         try:
-            plans.append(InitPlan.from_json(path.read_text()))
-        except (OSError, UnicodeDecodeError) as error:
-            fail(USAGE, f"cannot read {path}: {error}")
-        except ShardInitError as error:
-            fail(USAGE, f"{path}: {error}")
-    print(diff_text(*plans))
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
-def _write(path: Path, text: str) -> None:
+def _handle_signals() -> None:
+    """End by ``Interrupted``; at once where the main thread is inside of C code or the exception was swallowed."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for number in ASKED:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or & in a script
+            signal.signal(number, _interrupt)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    sys.unraisablehook = _quiet
+    threading.Thread(target=_end_late, args=(reading,), daemon=True, name="shardinit-signals").start()
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    signal.signal(number, _ignore)
+    _asked.append(number)
+    raise Interrupted(number)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Let the first one be enough."""
+
+
+def _quiet(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Show what Python cannot raise, but for ``Interrupted`` inside of a callback of C code: there it ends here."""
+    if isinstance(unraisable.exc_value, Interrupted):
+        _leave(_asked[0])
+    sys.__unraisablehook__(unraisable)
+
+
+def _end_late(reading: int) -> None:
+    while found := os.read(reading, 1):
+        number = found[0]
+        if _is_ours(number):
+            threading.Event().wait(CLEANING_SECONDS)
+            if _is_ours(number):
+                _leave(number)
+
+
+def _is_ours(number: int) -> bool:
+    """Whether no supervisor, or code of the user, handles this signal itself."""
+    return number in ASKED and signal.getsignal(number) in (_interrupt, _ignore)
+
+
+def _leave(number: int) -> NoReturn:
+    """Say so and go, past Python's end, in which XLA's threads may abort."""
+    text = f"shardinit: asked to end by {signal.Signals(number).name}\n"
     try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(USAGE, f"cannot write {path}: {error}")
+        os.write(2, text.encode())
+    finally:
+        os._exit(PREEMPTED)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Options that the commands share, and how their texts are read."""
 
 import enum
+import importlib.metadata
+import platform
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +37,29 @@ class RemainderName(enum.StrEnum):
     error = "error"
 
 
+def show_version(asked: bool) -> None:
+    """Print the versions of what matters, and leave."""
+    if asked:
+        found = ", ".join(f"{name} {_version(name)}" for name in ("shardinit", "jax", "jaxlib", "brainstate"))
+        print(f"{found}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 TARGET_HELP = "path/file.py:factory or package.module:factory; the factory returns a module."
 
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=show_version, is_eager=True, help="Print the versions of shardinit, jax, Python and more."
+    ),
+]
 Target = Annotated[str, typer.Argument(help=TARGET_HELP)]
 OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP)]
 AxisSize = Annotated[int, typer.Option(help="Number of lanes of the ensemble.", min=1)]

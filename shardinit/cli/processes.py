@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from shardinit.cli import failure
+from shardinit.cli import failure, output
 from shardinit.cli import options as o
 from shardinit.cli.failure import code_of, fail, user_traceback
 from shardinit.errors import LaunchError, ShardInitError
@@ -223,7 +223,9 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
 
 def _leave(code: int) -> NoReturn:
     """End at once: threads that watch (status, jax-smi) may be inside of XLA, where Python's end would abort them."""
-    sys.stdout.flush()
+    if (error := output.lost()) is not None and not is_supervised():  # a supervisor says it of its ranks' logs
+        output.warn(f"cannot write standard output: {error.strerror}")
+        code = code or FAILED
     sys.stderr.flush()
     os._exit(code)
 

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from shardinit.cli import output
 from shardinit.cli.asked import Asked
 from shardinit.cli.failure import fail
 from shardinit.launch.exits import FAILED
@@ -64,7 +65,7 @@ def _show_result(planned: Any, result: Any, summaries: list[dict[str, Any]], as_
     receipt = result.receipt
     if as_json:
         found = {"plan": json.loads(planned.to_json()), "receipt": json.loads(receipt.to_json())}
-        print(json.dumps({**found, "ranks": summaries} if len(summaries) > 1 else found))
+        output.say(json.dumps({**found, "ranks": summaries} if len(summaries) > 1 else found))
         return
     from shardinit.plan.text import mesh_picture
 

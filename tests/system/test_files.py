@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 from typer.main import get_command
 
-from shardinit.cli.main import app
+from shardinit.cli.commands import app
 from shardinit.launch.detect import detect
 from shardinit.launch.exits import NEVER_CAME, PREEMPTED, RETRY_HELPS
 from tests.system.manifests import SkyPilotTask, check_kubernetes

@@ -10,7 +10,7 @@ from shardinit.errors import DisagreementError, JoinError, ShardInitError
 from shardinit.launch.exits import DISAGREE, NEVER_CAME
 from shardinit.launch.rank import Rank
 
-RANK: Rank | None = None  # this process, where it is one of several
+RANK: Rank | None = None  # this process, once it knows which of how many it is
 
 
 def fail(code: int, message: str, error: BaseException | None = None) -> NoReturn:
@@ -23,10 +23,14 @@ def fail(code: int, message: str, error: BaseException | None = None) -> NoRetur
         lines = user_traceback(error)
     elif error is not None:
         message = f"{message}: {error}"
+    summary = message if not lines else f"{type(error).__name__}: {error}"
+    summary = summary.strip().partition("\n")[0]
+    if RANK is not None:
+        RANK.failed(summary)
     text = "\n".join([f"shardinit: {message}", *("".join(lines).splitlines())])
     between_ranks = isinstance(error, (JoinError, DisagreementError)) or code in (NEVER_CAME, DISAGREE)
     first = None if RANK is None or between_ranks else RANK.is_first_to_say(text)
-    print(text if first is None else f"{(lines or [message])[-1].strip()} (as in rank {first})", file=sys.stderr)
+    print(text if first is None else f"{summary} (as in rank {first})", file=sys.stderr)
     raise typer.Exit(code if error is None else code_of(error, code))
 
 

@@ -19,7 +19,8 @@ import typer
 from shardinit.cli import failure, output
 from shardinit.cli import options as o
 from shardinit.cli.failure import code_of, fail, user_traceback
-from shardinit.errors import LaunchError, ShardInitError
+from shardinit.cli.target import check_target
+from shardinit.errors import LaunchError, ShardInitError, TargetError
 from shardinit.launch.control import Hub, Spoke, cannot_listen
 from shardinit.launch.detect import detect
 from shardinit.launch.exits import DONE, FAILED, NEVER_CAME, PREEMPTED, USAGE
@@ -62,6 +63,10 @@ def launch(
             )
     if per_gpu and devices_per_process is not None:
         fail(USAGE, "--per-gpu and --devices-per-process exclude each other: the one is for GPUs, the other for CPUs")
+    try:
+        check_target(asked["target"])
+    except TargetError as error:
+        fail(USAGE, str(error))
     gpus = _gpus() if per_gpu else []
     processes = _gang_size(processes, per_gpu, gpus)
     port = _free_port() if port is None else port
@@ -203,12 +208,12 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
         print(f"shardinit: logs and status in {folder}", file=sys.stderr)
     rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None, smi)
     rank.watched()
+    failure.RANK = rank
     if not spec.is_distributed:
         yield rank
         if folder is not None:
             _leave(DONE)
         return
-    failure.RANK = rank
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -48,6 +48,7 @@ class Rank:
     done: int = 0
     total: int = 0
     planned_bytes: int | None = None
+    error: str | None = None
     started: float = field(default_factory=lambda: float(os.environ.get("SHARDINIT_STARTED", time.time())))
     said: float = 0.0
     writing: threading.Lock = field(default_factory=threading.Lock)
@@ -70,6 +71,11 @@ class Rank:
         self.state, self.said = state, time.monotonic()
         self.write_status()
         self.say(state, text, **fields)
+
+    def failed(self, summary: str) -> None:
+        """Leave one line about what went wrong to the supervisor, and to those who watch."""
+        self.error = summary
+        self.write_status()
 
     def say(self, event: str, text: str, **fields: Any) -> None:
         """Write one log line."""
@@ -165,6 +171,7 @@ class Rank:
                 done=self.done,
                 total=self.total,
                 planned_bytes=self.planned_bytes,
+                error=self.error,
                 rss_bytes=psutil.Process().memory_info().rss,
                 devices=_devices() if self.state not in ("starting", "joining") else [],
             )

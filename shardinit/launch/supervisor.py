@@ -159,7 +159,9 @@ class Supervisor:
                 child.returncode = child.process.returncode
                 for tail in child.tails:
                     self.echo.lines(tail, last=True)
-                end = end_of(child.rank, child.returncode, child.who, child.tails[-1].last_words)
+                status = read_json(rank_folder(self.job.folder, child.rank) / "status.json") or {}
+                words = status.get("error") or child.tails[-1].last_words
+                end = end_of(child.rank, child.returncode, child.who, words)
                 self._write_end(child, end)
                 self._note(end)
         if now - self.looked > LOOK_SECONDS:

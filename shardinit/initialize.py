@@ -94,7 +94,7 @@ def vmap2_new_states(
     if mesh is not None:
         _check_spmd_axis(mesh, spmd_axis_name, axis_size)
     program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, rewritten="error")
-    topology = Topology("cpu", 1, ()) if mesh is None else Topology.from_mesh(mesh)
+    topology = Topology.default_device() if mesh is None else Topology.from_mesh(mesh)
     planned = plan(program, topology, axis_size=axis_size, numerics=numerics, lanes_axis=spmd_axis_name)
     return execute(compile(program, planned, mesh)).states
 

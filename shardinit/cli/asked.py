@@ -83,7 +83,7 @@ class Asked:
             jax.config.update("jax_platforms", "cpu")  # planning needs none of the machine's accelerators
         elif self.devices is not None:
             emulate_cpu(self.devices)
-            topology = Topology("cpu", self.devices)
+            topology = Topology.emulated(self.devices)
         if rank is not None:
             rank.join()
             topology = None if rank.spec.is_distributed else topology

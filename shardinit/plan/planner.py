@@ -53,7 +53,7 @@ def plan(
         Number of lanes.
     memory_budget
         Most bytes per device at any moment, an int or a text such as ``"12GiB"``; ``"unlimited"``. None takes
-        what the topology leaves, less 5%, where it is known.
+        what the topology leaves, less 5%, where it is known: this machine's CPU devices share the host's memory.
     rules
         Pairs of filter and placement; the first that matches a state counts. A filter is anything that
         ``brainstate.util.filter`` takes, or a glob over the path (``"layers/*/weight"``). A placement is

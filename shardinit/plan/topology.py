@@ -1,6 +1,9 @@
 """What the planner knows of the devices: how many, of which kind, how joined, in which mesh."""
 
+import json
 import math
+import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +13,7 @@ import jax
 from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.exchange import exchange, is_shared, processes_of
 from shardinit.plan.chips import CHIPS, read_name
+from shardinit.plan.host import host_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class Topology:
     bytes_per_device
         Published memory of one device; None if it is not known (emulated devices share the host's).
     usable_bytes
-        What a program can really have of it: the compiler's own limit on TPU, the allocator's share on GPU.
+        What a program can really have of it: the compiler's own limit on TPU, the allocator's share on GPU; of
+        this machine's CPU devices each has its share of the host's memory.
     name
         ``h100:4x8``, if it was made by name.
 
@@ -96,6 +101,16 @@ class Topology:
         return cls.from_devices(jax.devices())
 
     @classmethod
+    def emulated(cls, devices: int) -> "Topology":
+        """Describe CPU devices that this process alone emulates: they share the host's memory. Starts nothing."""
+        return cls("cpu", devices, usable_bytes=host_memory() // max(devices, 1))
+
+    @classmethod
+    def default_device(cls) -> "Topology":
+        """Take the default device, without a mesh."""
+        return cls("cpu", 1, (), usable_bytes=host_memory() if jax.default_backend() == "cpu" else None)
+
+    @classmethod
     def from_devices(cls, devices: Sequence[Any]) -> "Topology":
         """Take these devices, in a mesh that the planner makes."""
         devices = list(devices)
@@ -128,6 +143,8 @@ def _fast(devices: Sequence[Any]) -> int | None:
 
 def _memory(devices: Sequence[Any]) -> tuple[int | None, int | None]:
     """Published and usable bytes of real devices: their allocators' limit, or what their kind is known for."""
+    if devices[0].platform == "cpu":
+        return None, _share_of_host(devices)
     device = next((d for d in devices if d.process_index == jax.process_index()), devices[0])
     chip = next((c for c in CHIPS.values() if c.kind == device.device_kind and c.platform != "cpu"), None)
     try:
@@ -135,7 +152,19 @@ def _memory(devices: Sequence[Any]) -> tuple[int | None, int | None]:
     except Exception:  # a device of another process, or of a compile-only topology, has none
         limit = None
     ranks = processes_of(devices)
-    if is_shared(ranks) and device.platform != "cpu":  # every process must plan with the same number
+    if is_shared(ranks):  # every process must plan with the same number
         limit = min(int(text) for text in exchange("memory limit", str(limit or 0), ranks)) or None
     published = chip.memory if chip else limit
     return published, limit or (chip.usable if chip else None)
+
+
+def _share_of_host(devices: Sequence[Any]) -> int:
+    """Bytes for each of some CPU devices: all those of a host, whichever process has them, share its memory."""
+    ranks = processes_of(devices)
+    own = sum(d.process_index == jax.process_index() for d in devices)
+    here = json.dumps([socket.gethostname(), host_memory(), own])
+    told = [json.loads(t) for t in (exchange("host memory", here, ranks) if is_shared(ranks) else [here])]
+    count: Counter[str] = Counter()
+    for host, _, number in told:
+        count[host] += number
+    return min(memory // max(count[host], 1) for host, memory, _ in told)

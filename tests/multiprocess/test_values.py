@@ -237,7 +237,7 @@ else:
 jax.distributed.shutdown()
 """
     printed = run_script(code, 2, 4)
-    assert "rank 1 of 2 did not send 'program' within 3 s" in printed[0]
+    assert "rank 1 of 2 did not send 'host memory' within 3 s" in printed[0]
 
 
 def test_checks_name_the_lane_of_the_process_that_has_it(tmp_path):

@@ -41,6 +41,7 @@ __all__ = [
     "StateSpec",
     "TargetError",
     "Topology",
+    "VersionError",
     "certify",
     "compile",
     "discover",
@@ -61,6 +62,7 @@ class _Package(ModuleType):
             return importlib.import_module("shardinit.launch")
         if name not in __all__:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        importlib.import_module("shardinit.versions").check_versions()
         public = importlib.import_module("shardinit.public")
         for each in __all__:
             super().__setattr__(each, getattr(public, each))

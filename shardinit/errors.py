@@ -14,6 +14,7 @@
     ├── MemoryBudgetError (ValueError)      states that fit no device, however they are split
     ├── CertificateError (RuntimeError)     a certificate that cannot be made: a compiler that is not installed, ...
     ├── BackendStartedError (RuntimeError)  a setting that comes after the backend has started
+    ├── VersionError (ImportError)          a package that is missing, or of a version that is not supported
     ├── TargetError (ValueError)            a command-line target that gives no module
     ├── LaunchError (ValueError)            variables or flags that do not say how many processes there are, and which
     ├── JoinError (TimeoutError)            a process that never came
@@ -62,6 +63,10 @@ class CertificateError(ShardInitError, RuntimeError):
 
 class BackendStartedError(ShardInitError, RuntimeError):
     """A setting that has no effect any more, since JAX's backend has started."""
+
+
+class VersionError(ShardInitError, ImportError):
+    """A package that is missing, or has a version that is not supported."""
 
 
 class TargetError(ShardInitError, ValueError):

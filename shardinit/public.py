@@ -24,6 +24,7 @@ from shardinit.errors import (
     RewrittenStateError,
     ShardInitError,
     TargetError,
+    VersionError,
 )
 from shardinit.execute.executor import InitResult, execute
 from shardinit.execute.receipt import Receipt

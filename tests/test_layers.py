@@ -24,6 +24,7 @@ FLOORS = [
     "ambient",
     "exchange",
     "private_jax",
+    "versions",
     "wording",
     "jax_errors",
     "errors",

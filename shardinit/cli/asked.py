@@ -6,7 +6,7 @@ from typing import Any
 
 from shardinit.cli import options as o
 from shardinit.cli.failure import code_of, fail
-from shardinit.errors import ArgumentError, ArgumentTypeError, ShardInitError
+from shardinit.errors import ArgumentError, ArgumentTypeError, ShardInitError, VersionError
 from shardinit.launch.exits import FAILED, REFUSED, USAGE
 from shardinit.launch.rank import Rank
 
@@ -36,8 +36,11 @@ class Asked:
         if not isinstance(init_kwargs, dict):
             fail(USAGE, f"--kwargs is a JSON {type(init_kwargs).__name__}. Write an object, such as '{{\"size\": 10}}'")
 
-        from shardinit import Topology, discover
-        from shardinit import plan as make_plan
+        try:
+            from shardinit import Topology, discover
+            from shardinit import plan as make_plan
+        except VersionError as error:
+            fail(USAGE, str(error))
         from shardinit.cli.target import TargetFailedError, build_module
 
         try:

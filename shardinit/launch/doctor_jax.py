@@ -7,16 +7,14 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from shardinit.launch.doctor_probe import Finding, Surroundings
+from shardinit.versions import PACKAGE, fits, requirements_of, version_of
 from shardinit.wording import size_text
 
-PACKAGE = "shardinit"
 PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "jax-rocm7-plugin")
 FORCED = re.compile(r"--xla_force_host_platform_device_count=(\S+)")
 TPU_FLAGS = re.compile(r"--(?:xla_tpu_|xla_jf_|xla_sc_|megascale_)\w+")
@@ -26,7 +24,7 @@ LAST_LINES = 3
 def python(_: Surroundings) -> Finding:
     """Check this Python against the package's own bounds."""
     found = f"Python {platform.python_version()} at {sys.executable}"
-    bounds = importlib.metadata.metadata(PACKAGE)["Requires-Python"] if _version(PACKAGE) else ""
+    bounds = importlib.metadata.metadata(PACKAGE)["Requires-Python"] if version_of(PACKAGE) else ""
     if not SpecifierSet(bounds).contains(platform.python_version(), prereleases=True):
         return Finding("Python", "problem", f"{found}; {PACKAGE} needs {bounds}", f"Install a Python {bounds}.")
     return Finding("Python", "ok", found)
@@ -34,19 +32,19 @@ def python(_: Surroundings) -> Finding:
 
 def packages(_: Surroundings) -> Finding:
     """Check the installed packages against the package's own bounds, and jaxlib and plug-ins against jax."""
-    if _version(PACKAGE) is None:
+    if version_of(PACKAGE) is None:
         return Finding("packages", "problem", f"{PACKAGE} is not installed, so its bounds are unknown", "pip install .")
-    needed = [*_requirements(PACKAGE), *(r for r in _requirements("jax") if r.name == "jaxlib")]
-    wrong = [r for r in needed if not _fits(r)]
-    jaxlib = _version("jaxlib")
-    plugins = [f"{p}=={jaxlib}" for p in PLUGINS if _version(p) not in (None, jaxlib)]
-    found = [f"{r.name} {_version(r.name) or 'missing'} (needs {r.specifier})" for r in wrong]
-    found += [f"{p.partition('==')[0]} {_version(p.partition('==')[0])} (needs jaxlib's {jaxlib})" for p in plugins]
+    needed = [*requirements_of(PACKAGE), *(r for r in requirements_of("jax") if r.name == "jaxlib")]
+    wrong = [r for r in needed if not fits(r)]
+    jaxlib = version_of("jaxlib")
+    plugins = [f"{p}=={jaxlib}" for p in PLUGINS if version_of(p) not in (None, jaxlib)]
+    found = [f"{r.name} {version_of(r.name) or 'missing'} (needs {r.specifier})" for r in wrong]
+    found += [f"{p.partition('==')[0]} {version_of(p.partition('==')[0])} (needs jaxlib's {jaxlib})" for p in plugins]
     if found:
         install = " ".join(f'"{each}"' for each in [*map(str, wrong), *plugins])
         return Finding("packages", "problem", ", ".join(found), f"pip install {install}")
     names = ("shardinit", "brainstate", "jax", "jaxlib", "jax-smi", *PLUGINS)
-    return Finding("packages", "ok", ", ".join(f"{n} {_version(n)}" for n in names if _version(n) is not None))
+    return Finding("packages", "ok", ", ".join(f"{n} {version_of(n)}" for n in names if version_of(n) is not None))
 
 
 def backend(here: Surroundings) -> Finding:
@@ -141,22 +139,3 @@ def _backend_fix(here: Surroundings) -> str:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _requirements(package: str) -> Iterable[Requirement]:
-    for text in (importlib.metadata.requires(package) if _version(package) else None) or ():
-        requirement = Requirement(text)
-        if requirement.marker is None:
-            yield requirement
-
-
-def _fits(requirement: Requirement) -> bool:
-    found = _version(requirement.name)
-    return found is not None and requirement.specifier.contains(found, prereleases=True)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import shardinit.versions
 from shardinit.launch import doctor, doctor_jax, doctor_machine
 from shardinit.launch.doctor import run_checks, show
 from shardinit.launch.doctor_probe import Backend, Finding, Surroundings, ask_backend
@@ -49,16 +50,17 @@ def test_a_python_that_is_too_old(monkeypatch, version):
 
 
 def versions(monkeypatch, **changed):
-    real = doctor_jax._version
-    monkeypatch.setattr(doctor_jax, "_version", lambda name: changed.get(name.replace("-", "_"), real(name)))
+    real = doctor_jax.version_of
+    for place in (doctor_jax, shardinit.versions):
+        monkeypatch.setattr(place, "version_of", lambda name: changed.get(name.replace("-", "_"), real(name)))
 
 
 def test_a_jax_out_of_bounds(monkeypatch):
-    versions(monkeypatch, jax="0.11.0")
+    versions(monkeypatch, jax="99.0")
     found = doctor_jax.packages(here())
     assert found.status == "problem"
-    assert "jax 0.11.0 (needs <0.11,>=0.10.0)" in found.what
-    assert found.fix.startswith('pip install "jax<0.11,>=0.10.0"')
+    assert "jax 99.0 (needs <" in found.what
+    assert found.fix.startswith('pip install "jax<')
 
 
 def test_a_jaxlib_of_another_jax(monkeypatch):

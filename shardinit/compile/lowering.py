@@ -10,14 +10,15 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
+from shardinit.compile.eager_steps import in_eager_steps
 from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, lane_keys
 from shardinit.compile.layout import Layout, table_spec
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.compile.slices import sliced
 from shardinit.errors import PlanError
-from shardinit.lane.equations import bind, is_key
+from shardinit.lane.equations import bind
 from shardinit.lane.key_rows import KeyTable, key_words
-from shardinit.lane.primitives import COLLECTIVES, MOVES, UNSPLITTABLE, contains, pure_params
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, pure_params
 
 # ---- keys
 
@@ -49,24 +50,18 @@ def key_program(table: KeyTable, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
 # ---- pieces
 
 
-def lane_function(program: UniqueProgram, exact: bool):
-    """One lane of a piece: ``(zero, keys, literals, constants, shared) -> outputs``."""
-    read_later = {source[1:] for sources in program.structure.sources for source in sources if source[0] == "equation"}
+def lane_function(program: UniqueProgram):
+    """One lane of a piece: ``(keys, literals, constants, shared) -> outputs``."""
 
-    def run(zero, keys, literals, constants, shared):
+    def run(keys, literals, constants, shared):
         slots = {"key": keys, "literal": literals, "constant": constants, "shared": shared}
         made: list[list[Any]] = []
 
         def read(source):
             return made[source[1]][source[2]] if source[0] == "equation" else slots[source[0]][source[1]]
 
-        for i, (equation, sources) in enumerate(
-            zip(program.structure.equations, program.structure.sources, strict=True)
-        ):
-            values = _evaluate(equation, [read(s) for s in sources])
-            if exact and equation.primitive.name not in MOVES:
-                values = [rounded(v, zero) if (i, j) in read_later else v for j, v in enumerate(values)]
-            made.append(values)
+        for equation, sources in zip(program.structure.equations, program.structure.sources, strict=True):
+            made.append(_evaluate(equation, [read(s) for s in sources]))
         return [_with_weak_type(read(source), aval) for source, aval, _ in program.outputs]
 
     return run
@@ -76,23 +71,6 @@ def _evaluate(equation, arguments):
     if equation.primitive.name == "device_put":  # the plan says where things go
         return arguments
     return bind(equation.primitive, pure_params(equation), arguments)
-
-
-def rounded(value, zero):
-    """Keep XLA from computing across the boundary between two equations.
-
-    Eager brainstate runs equation by equation, each compiled alone. In one program XLA fuses them, and
-    its CPU and GPU backends contract the multiply of one with the add of the next into an FMA, which
-    rounds once instead of twice (``lax.optimization_barrier`` does not help: it is dropped before XLA
-    fuses). An exclusive-or with a zero that only the caller knows stops it, and costs no memory.
-    """
-    dtype = value.dtype
-    if is_key(value) or not jnp.issubdtype(dtype, jnp.inexact):
-        return value
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        return lax.complex(rounded(value.real, zero), rounded(value.imag, zero))
-    bits = jnp.dtype(f"uint{dtype.itemsize * 8}")
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(value, bits) ^ zero.astype(bits), dtype)
 
 
 def _with_weak_type(value, aval):
@@ -219,8 +197,7 @@ def _call(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout, st
             found = lax.dynamic_index_in_dim(literals[name], counter, keepdims=False)
             for position, slot in enumerate(numbers):
                 values[slot] = found[position]
-        zero = lax.shift_right_logical(counter, jnp.int32(31)).astype(jnp.uint32)  # never negative, but XLA cannot know
-        outputs = mapped(zero, _keys(program, tables, key_tables, row), values, constants, shared)
+        outputs = mapped(counter, _keys(program, tables, key_tables, row), values, constants, shared)
         if strategy == "shard_map":
             outputs = [_own_shard(o, p, layout) for o, p in zip(outputs, program.placements, strict=True)]
         return counter + 1, outputs
@@ -252,36 +229,42 @@ def _cut_off(call, program: UniqueProgram, layout: Layout):
 
 
 def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
-    """Map one lane over the lanes that a device has."""
-    lane = lane_function(program, layout.exact)
-    collective = uses(program, COLLECTIVES)
+    """Map one lane over the lanes that a device has; the first argument is the counter."""
+    lane = lane_function(program)
+    steps = in_eager_steps if layout.exact else _in_one
     if strategy == "local":
-        return lane
+        return steps(lane)
+    collective = uses(program, COLLECTIVES)
     if strategy == "shard_map" and collective:
-        return _one_lane_per_device(program, lane)
+        return steps(_one_lane_per_device(program, lane))
     lanes = layout.axis_size // (layout.shards if strategy in ("shard_map", "padded") else 1)
     mapped = jax.vmap(
         lane,
-        in_axes=(None, 0, None, None, [0 if by_lane else None for _, by_lane in program.structure.shared]),
+        in_axes=(0, None, None, [0 if by_lane else None for _, by_lane in program.structure.shared]),
         out_axes=[p.out_axis for p in program.placements],
         axis_size=lanes // program.slices,
         **({"axis_name": layout.axis_name} if collective else {}),
     )
     if program.slices == 1:
-        return mapped
-    return sliced(program, mapped, layout, layout.shards if strategy == "gspmd" else 1, lanes)
+        return steps(mapped)
+    return sliced(program, steps(mapped), layout, layout.shards if strategy == "gspmd" else 1, lanes)
 
 
 def _one_lane_per_device(program: UniqueProgram, lane):
     """Run the one lane of a device unmapped, so that its collectives are those of the mesh axis."""
 
-    def run(zero, keys, literals, constants, shared):
+    def run(keys, literals, constants, shared):
         own = [v[0] if by_lane else v for v, (_, by_lane) in zip(shared, program.structure.shared, strict=True)]
-        outputs = lane(zero, [k[0] for k in keys], literals, constants, own)
+        outputs = lane([k[0] for k in keys], literals, constants, own)
         axes = [p.out_axis for p in program.placements]
         return [o if axis is None else jnp.expand_dims(o, axis) for o, axis in zip(outputs, axes, strict=True)]
 
     return run
+
+
+def _in_one(function):
+    """Leave the steps to XLA."""
+    return lambda counter, *arguments: function(*arguments)
 
 
 def _keys(program: UniqueProgram, tables: Sequence[KeyTable], key_tables, row):

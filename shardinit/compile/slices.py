@@ -31,12 +31,12 @@ def sliced(program: UniqueProgram, mapped, layout: Layout, parts: int, lanes: in
     def placed(value, spec):
         return lax.with_sharding_constraint(value, layout.sharding(spec)) if parts > 1 else value
 
-    def run(zero, keys, literals, constants, shared):
+    def run(counter, keys, literals, constants, shared):
         def one(at):
             here = [
                 taken(v, at) if by_lane else v for v, (_, by_lane) in zip(shared, program.structure.shared, strict=True)
             ]
-            return mapped(zero, [taken(k, at) for k in keys], literals, constants, here)
+            return mapped(counter, [taken(k, at) for k in keys], literals, constants, here)
 
         def put(output, made, placement: Placement, at):
             axis = placement.out_axis

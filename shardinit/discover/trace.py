@@ -17,7 +17,7 @@ import numpy as np
 from shardinit.discover.frames import user_line
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
-from shardinit.lane.primitives import COLLECTIVES, UNIFORM_COLLECTIVES
+from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES
 from shardinit.private_jax import Trace, Tracer, set_current_trace
 
 # Collectives whose result is the same on every lane.
@@ -160,6 +160,9 @@ class LaneTrace(Trace):
         return self.values[atom] if isinstance(atom, Variable) else atom.value
 
     def process_primitive(self, primitive, tracers, params, /):
+        if primitive.name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
+            with set_current_trace(self):
+                return primitive.impl(*tracers, **params)
         inputs = [self.atom(t) for t in tracers]
         avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:

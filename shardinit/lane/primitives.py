@@ -19,6 +19,13 @@ MOVES = frozenset(
     | {"reshape", "rev", "select_n", "slice", "squeeze", "stop_gradient", "transpose"}
 )
 
+# Eager JAX evaluates the jaxprs of these equation by equation. The last two have rules of their own for lanes.
+OPENED_BY_LANE = frozenset(
+    {"checkpoint", "remat", "remat2", "closed_call", "core_call", "call", "eval_jaxpr", "composite", "linear_call"}
+    | {"remat_opt", "program_order"}
+)
+OPENED = OPENED_BY_LANE | {"custom_vmap_call", "custom_linear_solve"}
+
 # GSPMD gathers the whole array for these: they run one lane at a time, under shard_map.
 UNSPLITTABLE = frozenset(
     {

@@ -1,0 +1,128 @@
+"""Equations evaluated in the steps of eager JAX: what it compiles alone rounds alone, also in one program.
+
+Eager brainstate maps the init with ``jax.vmap``, whose rules turn each primitive into others (a ``cond``
+that differs by lane into both branches and a select), and then compiles each of *those* alone. So the steps
+are only known below ``vmap``: ``EagerSteps`` is the trace there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from shardinit.lane.equations import bind, is_key, jaxprs_of
+from shardinit.lane.primitives import MOVES, OPENED
+from shardinit.private_jax import Trace, set_current_trace, trace_ctx
+
+
+def in_eager_steps(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Evaluate a function in the steps of eager JAX; its first argument becomes a counter, which is never negative."""
+
+    def run(counter, *arguments):
+        with set_current_trace(EagerSteps(trace_ctx.trace, counter)):
+            return function(*arguments)
+
+    return run
+
+
+class EagerSteps(Trace):
+    """Adds each primitive to the program around it as a step of its own.
+
+    Parameters
+    ----------
+    parent
+        The trace of the program.
+    counter
+        A number that is never negative, but XLA cannot know.
+    """
+
+    __slots__ = ("counter", "made", "parent", "zeros")
+
+    def __init__(self, parent: Any, counter: Any):
+        super().__init__()
+        self.parent = parent
+        self.counter = counter
+        self.zeros: dict[int, Any] = {}
+        self.made: dict[int, tuple[Any, bool]] = {}  # id -> a value made here, and whether it was computed or moved
+
+    def process_primitive(self, primitive, arguments, params, /):
+        if primitive.name in OPENED:
+            with set_current_trace(self):
+                return primitive.impl(*arguments, **params)
+        moves = primitive.name in MOVES
+        with set_current_trace(self.parent):
+            inputs = arguments if moves else self._read(arguments, carries_code=bool(jaxprs_of(params)))
+            values = bind(primitive, params, inputs)
+        computed = not moves or any(self._is_computed(a) for a in arguments)
+        self.made.update((id(v), (v, computed)) for v in values)
+        return values if primitive.multiple_results else values[0]
+
+    def process_call(self, call_primitive, f, arguments, params, /):
+        return self._open(f, arguments)
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, arguments, /, **_):
+        return self._open(fun, arguments)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, arguments, /, **_):
+        return self._open(fun, arguments)
+
+    def stage_value(self, value):
+        with set_current_trace(self.parent):
+            return self.parent.stage_value(value)
+
+    def _open(self, function, arguments):
+        with set_current_trace(self):
+            return function.call_wrapped(*arguments)
+
+    def _is_computed(self, value: Any) -> bool:
+        return self.made.get(id(value), (None, False))[1]
+
+    def _read(self, arguments, carries_code: bool) -> list[Any]:
+        """Read the arguments of a step, as from memory.
+
+        What a step computes inside (a jaxpr that it carries) must not see what an argument is made of, nor that
+        two arguments are made of the same: ``jit(cross)(x, x)`` is zero to a compiler that sees it.
+        """
+        inputs = []
+        for at, value in enumerate(arguments):
+            if carries_code and at and (id(value) in self.made or any(value is a for a in arguments[:at])):
+                inputs.append(opaque(value, self._zero(at)))
+            elif self._is_computed(value) and (carries_code or _rounds(value)):
+                inputs.append(opaque(value, self._zero(0)))
+            else:
+                inputs.append(value)
+        return inputs
+
+    def _zero(self, number: int) -> Any:
+        """A zero of its own for each number, which XLA can neither know nor tell to be equal."""
+        if number not in self.zeros:
+            shifted = lax.add(self.counter, jnp.int32(number))
+            self.zeros[number] = lax.shift_right_logical(shifted, jnp.int32(31)).astype(jnp.uint32)
+        return self.zeros[number]
+
+
+def _rounds(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.inexact)
+
+
+def opaque(value: Any, zero: Any) -> Any:
+    """Keep XLA from computing across the boundary between two equations.
+
+    Eager brainstate runs equation by equation, each compiled alone. In one program XLA fuses them, and
+    its CPU and GPU backends contract the multiply of one with the add of the next into an FMA, which
+    rounds once instead of twice (``lax.optimization_barrier`` does not help: it is dropped before XLA
+    fuses). An exclusive-or with a zero that only the caller knows stops it, and costs no memory.
+    """
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or is_key(jax.typeof(value)) or dtype == jax.dtypes.float0:
+        return value
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return lax.complex(opaque(value.real, zero), opaque(value.imag, zero))
+    if dtype == jnp.bool_:
+        return value ^ (zero != 0)
+    if jnp.issubdtype(dtype, jnp.integer):
+        return value ^ zero.astype(dtype)
+    bits = jnp.dtype(f"uint{jax.dtypes.itemsize_bits(dtype)}")
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(value, bits) ^ zero.astype(bits), dtype)

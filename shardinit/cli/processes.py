@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -26,6 +27,7 @@ from shardinit.launch.detect import detect
 from shardinit.launch.exits import DONE, FAILED, NEVER_CAME, PREEMPTED, USAGE
 from shardinit.launch.folder import write_json
 from shardinit.launch.join import LOCAL_SECONDS, is_supervised, join_seconds
+from shardinit.launch.lock import hold
 from shardinit.launch.logs import Echo
 from shardinit.launch.rank import Rank
 from shardinit.launch.spec import LaunchSpec
@@ -71,7 +73,7 @@ def launch(
     processes = _gang_size(processes, per_gpu, gpus)
     port = _free_port() if port is None else port
     held = _hold_port(port)
-    folder = _new_folder(run_folder)
+    folder = _new_folder(run_folder, range(processes))
     seconds = join_timeout or LOCAL_SECONDS
     arguments = [*context.args, *(["--smi"] if smi else []), "--log", log.value if log else "text"]
     if devices_per_process is not None:
@@ -161,7 +163,11 @@ def supervise_rank(
     as_json: bool,
 ) -> int:
     """Be the parent of this rank: the same command again as a child, and a channel to the other ranks' parents."""
-    folder = Path(tempfile.mkdtemp(prefix="shardinit-")) if run_folder is None else _new_folder(run_folder)
+    folder = (
+        Path(tempfile.mkdtemp(prefix="shardinit-"))
+        if run_folder is None
+        else _new_folder(run_folder, [spec.process_id])
+    )
     seconds = join_seconds(spec) if join_timeout is None else join_timeout
     command = [*PROGRAM, *sys.argv[1:]]
     echo = Echo(log == o.LogFormat.json, 0 if as_json else None)
@@ -203,7 +209,7 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
     supervised = os.environ.get("SHARDINIT_RUN_FOLDER") if is_supervised() else None
     folder = Path(supervised) if supervised else None
     if folder is None and (smi or run_folder is not None):
-        folder = _new_folder(run_folder)
+        folder = _new_folder(run_folder, [spec.process_id])
         _write_launch(folder, 1, sys.argv)
         print(f"shardinit: logs and status in {folder}", file=sys.stderr)
     rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None, smi)
@@ -259,22 +265,29 @@ def _environment(folder: Path, seconds: float) -> dict[str, str]:
 
 
 def _write_launch(folder: Path, processes: int, command: list[str]) -> None:
-    write_json(
-        folder / "launch.json",
-        processes=processes,
-        command=command,
-        started=time.time(),
-        pid=os.getpid(),
-        host=socket.gethostname(),
-    )
+    with contextlib.suppress(OSError):  # a full disk
+        write_json(
+            folder / "launch.json",
+            processes=processes,
+            command=command,
+            started=time.time(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
 
 
-def _new_folder(run_folder: Path | None) -> Path:
+def _new_folder(run_folder: Path | None, ranks: Iterable[int]) -> Path:
+    """Make the run's folder, and make it ours, or leave. A full disk is no reason to: logs can be done without."""
     folder = run_folder or Path("shardinit-runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for rank in ranks:
+            hold(folder, rank)
+    except LaunchError as error:
+        fail(USAGE, str(error))
     except OSError as error:
-        fail(USAGE, f"cannot make the run's folder {folder}: {error.strerror}. Name another by --run-folder DIR")
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            fail(USAGE, f"cannot write the run's folder {folder}: {error.strerror}. Name another by --run-folder DIR")
+        output.warn(f"warning: cannot write the run's folder {folder}: {error.strerror}; logs and status are lost")
     return folder
 
 

@@ -4,6 +4,7 @@
 
     RUN/launch.json          how it was started
     RUN/plan.json            the plan
+    RUN/rank-N/owner.json    whose process it is, locked while that lives
     RUN/rank-N/stdout.log, stderr.log
     RUN/rank-N/status.json   where the rank is, once a second and at each event
     RUN/rank-N/memory.prof   jax-smi's profile, with --smi
@@ -42,3 +43,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def why_not_writable(folder: Path) -> str:
+    """Why nothing can be written in a folder, such as for a full disk; empty if it can."""
+    try:
+        write_text(folder / "probe", "x" * 4096)
+        (folder / "probe").unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -1,5 +1,6 @@
 """What ranks print, copied with the rank before each line; and what the supervisor says."""
 
+import contextlib
 import json
 import os
 import queue
@@ -8,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 # JAX's runtime reports a lost peer as a wall of text in every process. The supervisor says it in a sentence, and
 # the text stays in the rank's own log.
@@ -28,17 +30,18 @@ class Tail:
     path: Path
     rank: int
     stream: str
-    position: int = 0
+    file: BinaryIO | None = None  # kept open: somebody may remove the folder meanwhile
     rest: bytes = b""
     last_words: str = ""
     in_noise: bool = False
 
+    def __post_init__(self) -> None:
+        with contextlib.suppress(OSError):
+            self.file = open(self.path, "rb")  # noqa: SIM115
+
     def new_lines(self, last: bool = False) -> list[str]:
         """Whole lines written since the last call, and the unfinished one if it is the last call."""
-        with open(self.path, "rb") as file:
-            file.seek(self.position)
-            found = file.read()
-        self.position += len(found)
+        found = b"" if self.file is None else self.file.read()
         *lines, self.rest = (self.rest + found).split(b"\n")
         if last and self.rest:
             lines.append(self.rest)

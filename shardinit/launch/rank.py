@@ -61,7 +61,8 @@ class Rank:
     def watched(self) -> None:
         """Begin to write this rank's status, once a second."""
         if self.folder is not None:
-            rank_folder(self.folder, self.spec.process_id).mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                rank_folder(self.folder, self.spec.process_id).mkdir(parents=True, exist_ok=True)
             threading.Thread(target=self._write_on_and_on, daemon=True, name="shardinit-status").start()
         if sys.platform != "linux" and is_supervised():
             threading.Thread(target=_end_with_parent, daemon=True, name="shardinit-parent").start()
@@ -137,7 +138,8 @@ class Rank:
     def write_plan(self, text: str) -> None:
         """Keep the plan in the run's folder."""
         if self.folder is not None and self.is_first:
-            write_text(self.folder / "plan.json", text)
+            with contextlib.suppress(OSError):  # a full disk, or a folder that somebody removed
+                write_text(self.folder / "plan.json", text)
 
     def is_first_to_say(self, text: str) -> int | None:
         """None if no rank has said this yet, else the rank that has."""

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 from shardinit.launch.control import VERDICT_SECONDS, Channel, Hub, Spoke, not_here
 from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, RETRY_HELPS, End, cause_of, end_of
-from shardinit.launch.folder import rank_folder, read_json, write_json
+from shardinit.launch.folder import rank_folder, read_json, why_not_writable, write_json
 from shardinit.launch.logs import Echo, Tail
 from shardinit.wording import ranks_text
 
@@ -97,6 +98,7 @@ class Supervisor:
     seen: float | None = None  # when the first end was seen
     done_since: float | None = None
     looked: float = 0.0
+    has_warned: bool = False
     came: float | None = None  # when all supervisors had met: their ranks have as long again
     started: float = field(default_factory=time.monotonic)
 
@@ -118,6 +120,7 @@ class Supervisor:
                 await self.channel.give_verdict(verdict)
         finally:
             await self._end_children(verdict)
+        self._has_lost_files()
         if verdict is None:
             return DONE
         retry = " A retry may help." if verdict.code in RETRY_HELPS else ""
@@ -127,11 +130,12 @@ class Supervisor:
     def _start(self) -> None:
         for rank, environment in self.job.environments.items():
             folder = rank_folder(self.job.folder, rank)
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in ("status.json", "ended.json", "memory.prof"):  # of an earlier run in the same folder
-                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in ("status.json", "ended.json", "memory.prof"):  # of an earlier run in the same folder
+                    (folder / name).unlink(missing_ok=True)
             tails = []
-            with open(folder / "stdout.log", "wb") as out, open(folder / "stderr.log", "wb") as err:
+            with _log(folder / "stdout.log") as out, _log(folder / "stderr.log") as err:
                 process = subprocess.Popen(
                     self.job.command,
                     env={**environment, "SHARDINIT_SUPERVISED": str(os.getpid()), "PYTHONUNBUFFERED": "1"},
@@ -212,10 +216,18 @@ class Supervisor:
             self._note(not_here(self.channel, self.job.join_seconds))
             return
         missing = [c.rank for c in self.children if not c.has_joined and c.returncode is None]
-        if missing:
+        if missing and not self._has_lost_files():
             why = f"{ranks_text(missing)} of {self.job.processes} did not join within {self.job.join_seconds:g} s"
             why = f"{why}. {self.job.hint}" if self.job.hint else why
             self._note(End(missing[0], NEVER_CAME, why))
+
+    def _has_lost_files(self) -> bool:
+        """Whether ranks cannot write their status, nor anything else, any more; says so once."""
+        why = next(filter(None, (why_not_writable(rank_folder(self.job.folder, c.rank)) for c in self.children)), "")
+        if why and not self.has_warned:
+            self.has_warned = True
+            self.echo.say(f"warning: cannot write the run's folder {self.job.folder}: {why}; logs and status are lost")
+        return bool(why)
 
     def _look_who_finished(self, now: float) -> None:
         running = [c.rank for c in self.children if c.returncode is None]
@@ -274,6 +286,14 @@ class Supervisor:
         folder = rank_folder(self.job.folder, child.rank)
         with contextlib.suppress(OSError):  # a full disk
             write_json(folder / "ended.json", code=child.returncode, why=why, time=time.time())
+
+
+def _log(path: Path) -> BinaryIO:
+    """Open a rank's log; where there is no room for one its lines are lost."""
+    try:
+        return open(path, "wb")
+    except OSError:
+        return open(os.devnull, "wb")
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -17,6 +17,7 @@ from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
 from shardinit.compile.fingerprint import value_digest
 from shardinit.exchange import agree, is_shared, processes_of
+from shardinit.execute.memory import measured_peaks
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
@@ -151,6 +152,9 @@ def execute(
         execute_seconds=time.perf_counter() - started - made.compile_seconds,
         planned_bytes=plan.bytes_per_device,
         measured_bytes=measured_bytes(in_states),
+        peak_bytes=measured_peaks(compiled.mesh),
+        planned_peak_bytes=plan.peak_bytes,
+        constant_bytes=plan.constant_bytes,
         numerics=plan.numerics,
         strategies=dict(sorted(strategies.items())),
         notes=program.notes + compiled.notes,

@@ -22,6 +22,10 @@ class Receipt:
         Time per stage. Compilation overlaps with execution: ``compile_seconds`` is what was waited for.
     planned_bytes, measured_bytes
         Bytes per device, as planned (the same on each) and as held, by device.
+    peak_bytes
+        Most bytes that each device ever held, as its backend tells; empty where it does not (CPU).
+    planned_peak_bytes, constant_bytes
+        The plan's peak per device, and how much arrays that init closes over came to at most.
     numerics
         ``exact`` or ``fused``.
     strategies
@@ -43,6 +47,9 @@ class Receipt:
     execute_seconds: float
     planned_bytes: int
     measured_bytes: dict[str, int]
+    peak_bytes: dict[str, int]
+    planned_peak_bytes: int
+    constant_bytes: int
     numerics: str
     strategies: dict[str, int]
     notes: tuple[str, ...]

@@ -15,8 +15,10 @@ from shardinit.compile.keys import is_prefix_stable
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import literal_tables
 from shardinit.discover.program import RandomInput
+from shardinit.execute.memory import Pacer, check_compiled
 from shardinit.lane.checks import Check
 from shardinit.lane.equations import Variable, evaluate, is_key, slice_of
+from shardinit.plan.init_plan import InitPlan
 
 Progress = Callable[[int, int], None]
 
@@ -49,6 +51,11 @@ def run(compiled: CompiledInit, keys: Sequence[jax.Array], progress: Progress | 
     return Made(values[: compiled.leaves], runner.compile_seconds)
 
 
+def is_tight(plan: InitPlan) -> bool:
+    """Whether the plan takes most of the budget: then everything is compiled and checked before anything runs."""
+    return plan.memory_budget is not None and plan.peak_bytes > plan.memory_budget // 2
+
+
 class _Runner:
     """Dispatches instances and keeps what later ones need."""
 
@@ -72,7 +79,16 @@ class _Runner:
 
     def run_all(self) -> list[Any]:
         launchers = [_Launcher(p, self) for p in self.compiled.programs]
+        plan = self.compiled.plan
+        pacer = Pacer(plan)
+        if is_tight(plan):
+            check_compiled(self.compiled.programs, plan, self.wait_for)
+
+        def wait():
+            jax.block_until_ready([launcher.counter for launcher in launchers if launcher.counter is not None])
+
         for number, instance in self.compiled.sequence:
+            pacer.before(instance.order, wait)
             launchers[number].launch(instance)
         self.key_tables.clear()
         return self.values
@@ -136,6 +152,7 @@ class _Launcher:
             self.counter = _put(np.int32(0), layout)
             self.tables = (keys, _put(rows, layout), literals)
             self.executable = runner.wait_for(self.compiled.executable)
+            check_compiled([self.compiled], runner.compiled.plan, runner.wait_for)
         keys, rows, literals = self.tables
         constants = [
             runner.constant(v, a, layout) for v, a in zip(instance.constants, program.structure.constants, strict=True)

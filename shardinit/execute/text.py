@@ -23,9 +23,17 @@ def receipt_text(receipt: "Receipt") -> str:
         f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
         f"{receipt.programs} unique programs ({', and '.join(p for p in (strategies, 'the keys') if p)}), "
         f"{receipt.cached_programs} of them compiled before",
-        f"{span} on each of {len(measured)} devices, {equal}; numerics={receipt.numerics}",
+        f"{span} on each of {len(measured)} devices, {equal}; {_peak_text(receipt)}; numerics={receipt.numerics}",
     ]
+    if receipt.constant_bytes:
+        lines.append(f"{size_text(receipt.constant_bytes)} that init closes over were whole on each device meanwhile")
     return "\n".join(lines + [f"note: {note}" for note in receipt.notes])
+
+
+def _peak_text(receipt: "Receipt") -> str:
+    if not receipt.peak_bytes:
+        return "peak not measured"
+    return f"peak {size_text(max(receipt.peak_bytes.values()))}, planned {size_text(receipt.planned_peak_bytes)}"
 
 
 def result_text(result: "InitResult") -> str:

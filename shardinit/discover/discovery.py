@@ -14,6 +14,8 @@ from brainstate.random import RandomState
 from shardinit.ambient import no_ambient_mesh
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
 from shardinit.discover.graph import Change, Snapshot, find_leaves, named
+from shardinit.discover.host_draws import watched_draws
+from shardinit.discover.host_objects import GLOBAL_GENERATORS, is_only_seeded
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
@@ -147,7 +149,13 @@ def trace_init(
     watch = _Watch(roots, axis_name)
     axis = contextlib.nullcontext() if axis_size is None else extend_axis_env_nd([(axis_name, axis_size)])
     try:
-        with catch_new_states(cast(str, state_tag)) as catcher, watch.stack, axis, set_current_trace(watch.trace):
+        with (
+            watched_draws() as draws,
+            catch_new_states(cast(str, state_tag)) as catcher,
+            watch.stack,
+            axis,
+            set_current_trace(watch.trace),
+        ):
             init()
             new_states = [(s, s.value) for s in catcher.get_states()]
         changes = watch.snapshot.changes()
@@ -155,11 +163,12 @@ def trace_init(
         for output in outputs:
             check_axis(output.spec)
             _check_shared(output)
-        numpy_state = watch.moved_numpy_state()
-        generators = numpy_state is not None or any(c.kind == "generator" for c in changes)
-        notes = _notes(watch, outputs, generators)
-    finally:
-        watch.undo()
+        watch.snapshot.forget_but(changes)
+    except BaseException as error:
+        if stuck := watch.undo():
+            error.add_note(_stuck_note(stuck))
+        raise
+    notes = _notes(watch, outputs, _drawn(draws, changes), watch.undo())
     return LaneProgram(
         outputs=tuple(outputs),
         axis_order=filters.order,
@@ -172,7 +181,6 @@ def trace_init(
         axis_size=axis_size,
         snapshot=watch.snapshot,
         changes=tuple(changes),
-        numpy_state=numpy_state,
     )
 
 
@@ -181,13 +189,12 @@ class _Watch:
 
     def __init__(self, roots: dict[tuple, Any], axis_name: Any):
         self.trace = LaneTrace(trace_ctx.trace, axis_name)
-        self.snapshot = Snapshot(roots)
+        self.snapshot = Snapshot(roots | {(name,): g for name, g in GLOBAL_GENERATORS.items()})
         self.level = TRACE_CONTEXT.get_trace_stack_level()
         self.stack: StateTraceStack[Any] = StateTraceStack(name="shardinit")
         self.stack.set_new_arg(self._first_touch)
         self.keys: dict[State, LaneTracer] = {}
         self.was_written: dict[State, bool] = {}
-        self.numpy_before: Any = np.random.get_state()
 
     def _first_touch(self, state: State) -> Any:
         """Give a RandomState its lane key; leave other states their value."""
@@ -202,22 +209,13 @@ class _Watch:
         touched = zip(self.stack.states, self.stack.original_state_values, strict=True)
         return [(s, s._value) for s, original in touched if s not in self.keys and s._value is not original]
 
-    def moved_numpy_state(self) -> Any:
-        """State of NumPy's global generator, if init moved it."""
-        after: Any = np.random.get_state()
-        before = self.numpy_before
-        equal = after[0] == before[0] and after[2:] == before[2:] and np.array_equal(after[1], before[1])
-        return None if equal else after
-
-    def undo(self) -> None:
-        """Put states, module and generators back."""
+    def undo(self) -> list[str]:
+        """Put states, module and generators back; name the iterators that cannot be."""
         self.trace.is_over = True
-        if self.moved_numpy_state() is not None:
-            np.random.set_state(self.numpy_before)
         for state, original in zip(self.stack.states, self.stack.original_state_values, strict=True):
             state._value = original
             state._been_writen = self.was_written[state]
-        self.snapshot.restore()
+        return self.snapshot.restore()
 
 
 def _outputs(
@@ -301,7 +299,18 @@ def _check_shared(output: Output) -> None:
         )
 
 
-def _notes(watch: _Watch, outputs: list[Output], numpy_moved: bool) -> tuple[str, ...]:
+def _drawn(draws: dict[str, None] | None, changes: list[Change]) -> list[str]:
+    """Where init drew random numbers on the host: lines, or names of the generators that moved."""
+    if draws is not None:
+        return list(draws)
+    return [".".join(map(str, c.path)) for c in changes if c.kind == "generator" and not is_only_seeded(c.after)]
+
+
+def _stuck_note(names: list[str]) -> str:
+    return f"init advanced iterators, which Python cannot put back: {listed(names)}"
+
+
+def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[str]) -> tuple[str, ...]:
     notes = [
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
         for line, size in watch.trace.concretized.items()
@@ -309,8 +318,13 @@ def _notes(watch: _Watch, outputs: list[Output], numpy_moved: bool) -> tuple[str
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
         notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")
-    if numpy_moved:
-        notes.append("init drew from a NumPy generator: those numbers are the same on every lane")
+    if drawn:
+        notes.append(
+            "init drew random numbers on the host (NumPy generator, random, os.urandom): they are the same on every "
+            f"lane: {listed(drawn)}"
+        )
+    if stuck:
+        notes.append(_stuck_note(stuck))
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
         notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")

@@ -2,8 +2,8 @@
 
 Init code sets attributes, appends to lists and fills dictionaries. The contents of each container below
 the module are recorded before and after the trace, so that the module can be put back as it was and
-changed for good only when every array is there. Not recorded: attributes of classes, globals, and NumPy
-arrays above ``LARGEST_ARRAY``.
+changed for good only when every array is there. Generators, buffers and iterators are in ``host_objects``.
+Not recorded: attributes of classes, globals, and the files behind ``np.memmap``.
 """
 
 import functools
@@ -17,15 +17,15 @@ import jax
 import numpy as np
 from brainstate import State
 
-LARGEST_ARRAY = 1 << 20  # bytes of a NumPy array that is copied, in case init changes it in place
+from shardinit.discover import host_objects
+
 # Objects of these packages are values, not parts of a module.
-OPAQUE_PACKAGES = frozenset(
-    {"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging", "weakref"}
-)
+OPAQUE_PACKAGES = frozenset({"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging"})
 OPAQUE_TYPES = (type, types.ModuleType, str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType)
+HOST_KINDS = frozenset({"generator", "buffer", "iterator"})
 ITEMS = (list, dict, set, deque)
 # Immutable, but they may hold containers.
-HOLDERS = (tuple, types.MethodType, functools.partial)
+HOLDERS = (tuple, types.MethodType, functools.partial, memoryview)
 # Values are handled leaf by leaf; the rest says where a state was made, and which hooks watch it.
 STATE_INTERNALS = frozenset({"_value", "_trace_state", "_source_info", "_hooks_manager"})
 
@@ -41,9 +41,10 @@ def kinds_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, types.FunctionType):
         return ("function",)
     if isinstance(value, np.ndarray):
-        return ("array",) if value.flags.writeable and value.nbytes <= LARGEST_ARRAY else ()
-    if isinstance(value, np.random.Generator):
-        return ("generator",)
+        return ("array",) if value.flags.writeable and not isinstance(value, np.memmap) else ()
+    if of_host := host_objects.kind_of(value):
+        # A subclass of random.Random has attributes too.
+        return (of_host, "attributes") if getattr(value, "__dict__", None) else (of_host,)
     opaque = type(value).__module__.partition(".")[0] in OPAQUE_PACKAGES
     return () if opaque or not (hasattr(value, "__dict__") or _slots(value.__class__)) else ("attributes",)
 
@@ -56,8 +57,8 @@ def read(value: Any, kind: str) -> Any:
         return {"cell": value.cell_contents} if _is_filled(value) else {}
     if kind == "function":
         return {"__defaults__": value.__defaults__, "__kwdefaults__": value.__kwdefaults__, **vars(value)}
-    if kind == "generator":
-        return value.bit_generator.state
+    if kind in HOST_KINDS:
+        return host_objects.read(value, kind)
     held = {s: getattr(value, s) for s in _slots(value.__class__) if hasattr(value, s)} | getattr(value, "__dict__", {})
     return {k: v for k, v in held.items() if k not in STATE_INTERNALS} if isinstance(value, State) else held
 
@@ -66,13 +67,16 @@ def write(value: Any, kind: str, held: Any) -> None:
     """Put back what a value held, in place."""
     if kind == "array":
         value[...] = held
-    elif kind == "generator":
-        value.bit_generator.state = held
+    elif kind in HOST_KINDS:
+        host_objects.write(value, kind, held)
     elif kind == "items" and not isinstance(value, dict):
         value.clear()
         value.extend(held) if isinstance(value, (list, deque)) else value.update(held)
     else:
         write_names(value, kind, read(value, kind), held)
+        if kind == "items" and list(value) != list(held):
+            value.clear()
+            value.update(held)
 
 
 def write_names(value: Any, kind: str, before: dict, after: dict) -> None:
@@ -124,12 +128,14 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from (("__self__", value.__self__), ("__func__", value.__func__))
     elif isinstance(value, functools.partial):
         yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
+    elif isinstance(value, memoryview):
+        yield "obj", value.obj
     elif isinstance(value, tuple):
         yield from enumerate(value)
     for kind in kinds_of(value):
         if kind == "items" and not isinstance(value, dict):
             yield from enumerate(value)
-        elif kind not in ("array", "generator"):
+        elif kind != "array" and kind not in HOST_KINDS:
             yield from read(value, kind).items()
     if isinstance(value, types.FunctionType):
         yield from enumerate(value.__closure__ or ())
@@ -189,26 +195,35 @@ class Snapshot:
             new |= {(id(value), kind): (value, path, None) for kind in kinds_of(value)}
         for (_, kind), (value, path, before) in (new | self.before).items():
             after = read(value, kind)
-            if before is None or not same(before, after):
+            if before is None or not same(before, after, kind):
                 path = new.get((id(value), kind), (None, path))[1]
                 found.append(Change(value, kind, path, before, after))
         return found
 
-    def restore(self) -> None:
-        """Put every container back to the moment of the snapshot."""
-        for (_, kind), (value, _, before) in self.before.items():
-            if not same(read(value, kind), before):
+    def restore(self) -> list[str]:
+        """Put every container back to the moment of the snapshot; name those that cannot be."""
+        stuck = []
+        for (_, kind), (value, path, before) in self.before.items():
+            if not same(read(value, kind), before, kind):
                 write(value, kind, before)
+                if kind == "iterator" and not same(read(value, kind), before, kind):
+                    stuck.append(".".join(map(str, path)))
+        return stuck
+
+    def forget_but(self, changes: list[Change]) -> None:
+        """Let go of the contents of everything that is not among the changes."""
+        kept = {(id(c.container), c.kind) for c in changes}
+        self.before = {key: held for key, held in self.before.items() if key in kept}
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two contents hold the very same objects."""
+def same(a: Any, b: Any, kind: str) -> bool:
+    """Whether two contents of one kind hold the very same objects."""
+    if kind in HOST_KINDS:
+        return host_objects.same(a, b)
     if isinstance(a, np.ndarray):
         return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-    if isinstance(a, dict) and "bit_generator" in a:
-        return repr(a) == repr(b)
     if isinstance(a, dict):
-        return len(a) == len(b) and all(k in b and b[k] is v for k, v in a.items())
+        return list(a) == list(b) and all(b[k] is v for k, v in a.items())
     if isinstance(a, set):
         return a == b
     return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))

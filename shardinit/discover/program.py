@@ -69,8 +69,6 @@ class LaneProgram:
         Number of lanes that it was traced for; None without ``axis_name``: any number.
     snapshot, changes
         The contents of the module before init, and what init changed in them.
-    numpy_state
-        Where init left NumPy's global generator, if it moved it.
     works
         What ``work`` has cut, kept.
     """
@@ -86,7 +84,6 @@ class LaneProgram:
     axis_size: int | None = None
     snapshot: Snapshot | None = None
     changes: tuple[Change, ...] = ()
-    numpy_state: Any = None
     works: dict[tuple[bool, bool], Work] = field(default_factory=dict, repr=False)
 
     def work(self, *, on_mesh: bool, whole_lanes: bool) -> Work:

@@ -39,8 +39,6 @@ def write_back(program: LaneProgram, values: Sequence[Any], keys: Sequence[jax.A
                 _write_state(output, value, program.level)
         for random_input, key in zip(program.random_inputs, keys, strict=True):
             random_input.state.value = key
-        if program.numpy_state is not None and not again:
-            np.random.set_state(program.numpy_state)
     except BaseException:
         for state, value, been_written in before:
             state._value, state._been_writen = value, been_written
@@ -84,7 +82,7 @@ def _apply(change: Change, arrays: dict[int, Any], again: bool) -> None:
         return substitute(value, is_traced, lambda tracer: arrays[id(tracer.atom)])
 
     traced = {name for name, value in named(change.after).items() if find_leaves(value, is_traced)}
-    if isinstance(change.after, dict) and change.kind != "generator":
+    if isinstance(change.after, dict):
         before = {} if change.before is None else change.before
         after = change.after
         if again:

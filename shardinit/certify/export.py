@@ -13,6 +13,7 @@ from shardinit.certify.targets import Target
 from shardinit.compile.compiler import layout_for, prepare
 from shardinit.compile.lowering import key_program, piece_program, strategy_of
 from shardinit.plan.init_plan import InitPlan
+from shardinit.private_jax import entered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,7 @@ def export_all(plan: InitPlan, target: Target, folder: Path) -> list[ExportedPro
     names, sizes = [n for n, _ in plan.mesh_axes], [s for _, s in plan.mesh_axes]
     mesh = AbstractMesh(tuple(sizes), tuple(names), axis_types=(AxisType.Auto,) * len(names)) if names else None
     found: list[ExportedProgram] = []
-    with no_ambient_mesh(), jax.disable_jit(False):
+    with no_ambient_mesh(), jax.disable_jit(False), entered(plan.program.settings):
         work, layout, unique, _ = prepare(plan.program, plan, mesh)
         at = {id(instance): number for number, (_, instance) in enumerate(work.pieces)}
         tables: dict[Any, None] = {}
@@ -50,10 +51,11 @@ def export_all(plan: InitPlan, target: Target, folder: Path) -> list[ExportedPro
             found.append(_export(len(found), "keys", (), 1, own, made, target, folder))
         for program in unique:
             own = layout_for(program, layout)
-            made = piece_program(program, work.tables, own)
             pieces = tuple(at[id(i)] for i in program.instances)
             strategy = strategy_of(program, own)
-            found.append(_export(len(found), strategy, pieces, len(program.placements), own, made, target, folder))
+            with program.numbers():
+                made = piece_program(program, work.tables, own)
+                found.append(_export(len(found), strategy, pieces, len(program.placements), own, made, target, folder))
     return found
 
 

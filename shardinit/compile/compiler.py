@@ -1,9 +1,11 @@
 """The initialization compiler: a lane program and a plan in, compiled unique programs out."""
 
+import contextlib
 import os
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,10 +32,9 @@ from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
+from shardinit.private_jax import configuration, entered
 
 CACHED_EXECUTABLES = 1024
-
-SETTINGS = ("enable_x64", "threefry_partitionable", "default_matmul_precision", "default_device", "debug_nans")
 
 # LLVM's later passes cost the key program more than they give. It is all integers, so its bits are the same;
 # not so for the others, where they decide which elements go through a vectorized logarithm.
@@ -152,7 +153,7 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         mesh = make_mesh(plan)
     else:
         check_mesh(plan, mesh)
-    with no_ambient_mesh(), jax.disable_jit(False):
+    with no_ambient_mesh(), jax.disable_jit(False), entered(program.settings):
         return _compile(program, plan, mesh, started)
 
 
@@ -286,30 +287,58 @@ class _Compiler:
                     KEY_OPTIONS_ON_CPU if jax.default_backend() == "cpu" else None,
                 )
         shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
-        executable = self._compiled(
-            (program.key, len(program.instances), shapes, layout), partial(piece_program, program, self.tables, layout)
-        )
+        piece = (program.key, len(program.instances), shapes, layout)
+        with program.numbers():
+            executable = self._compiled(piece, partial(piece_program, program, self.tables, layout))
         return CompiledProgram(program, layout, strategy_of(program, layout), executable)
 
     def _compiled(self, key: Any, make: Callable[[], Any], options: dict[str, Any] | None = None) -> Future:
-        key = (key, _configuration())
-        future = _executables.get(key)
-        if future is not None and not (future.done() and future.exception()):
-            _executables.move_to_end(key)
-            self.cached += 1
-            return future
-        jitted, arguments = make()
-        lowered = jitted.lower(*arguments)
-        future = _executables[key] = _threads.submit(lambda: lowered.compile(compiler_options=options))
-        while len(_executables) > CACHED_EXECUTABLES:
-            _executables.popitem(last=False)
+        future, is_new = _executables.get((key, configuration()))
+        self.cached += not is_new
+        if is_new:
+            with _failing_with(future):
+                jitted, arguments = make()
+                lowered = jitted.lower(*arguments)
+                _threads.submit(_compile_into, future, lowered, options)
         return future
 
 
+@contextlib.contextmanager
+def _failing_with(future: Future) -> Iterator[None]:
+    """Tell whoever waits for it, also where it is an interrupt: who asks next tries again."""
+    try:
+        yield
+    except BaseException as error:
+        future.set_exception(error)
+        raise
+
+
+def _compile_into(future: Future, lowered: Any, options: dict[str, Any] | None) -> None:
+    with contextlib.suppress(Exception), _failing_with(future):
+        future.set_result(lowered.compile(compiler_options=options))
+
+
+class _Cache:
+    """The executables that were used last; what one thread is making, others wait for."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.lock = threading.Lock()
+        self.futures: OrderedDict[Any, Future] = OrderedDict()
+
+    def get(self, key: Any) -> tuple[Future, bool]:
+        """Return the future of an executable, and whether the caller is the one to make it."""
+        with self.lock:
+            future = self.futures.get(key)
+            is_new = False
+            if future is None or (future.done() and future.exception() is not None):
+                future, is_new = Future(), True
+                self.futures[key] = future
+            self.futures.move_to_end(key)
+            while len(self.futures) > self.most:
+                self.futures.popitem(last=False)
+            return future, is_new
+
+
 _threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="shardinit-compile")
-_executables: OrderedDict[Any, Future] = OrderedDict()
-
-
-def _configuration() -> tuple[Any, ...]:
-    """JAX settings that change what the same equations compile to."""
-    return tuple(getattr(jax.config, f"jax_{name}") for name in SETTINGS)
+_executables = _Cache(CACHED_EXECUTABLES)

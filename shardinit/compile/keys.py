@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from shardinit.lane.key_rows import KeyTable
+from shardinit.private_jax import Settings, entered, settings, settings_by_name
 
 
 def lane_keys(key: jax.Array, lanes: jax.Array, axis_size: int, by_prefix: bool) -> jax.Array:
@@ -31,7 +32,7 @@ def key_impl(dtype) -> str:
 
 def is_prefix_stable(dtype) -> bool:
     """Whether key *i* of a split does not depend on the number of keys."""
-    return str(dtype) == "key<fry>" and bool(jax.config.values["jax_threefry_partitionable"])
+    return str(dtype) == "key<fry>" and bool(settings_by_name(settings())["jax_threefry_partitionable"])
 
 
 def fill_table(table: KeyTable, roots: jax.Array, steps: dict[str, jax.Array]) -> jax.Array:
@@ -55,17 +56,18 @@ def fill_table(table: KeyTable, roots: jax.Array, steps: dict[str, jax.Array]) -
     if not table.parents:
         return roots
     kinds, impl = table.kinds, key_impl(table.dtype)
-    width = max(max(kinds), 1)
+    width = max(1, *table.children)
 
-    def derive(kind: int):
+    def derive(count: int, there: Settings):
         def one(words, number):
             key = jax.random.wrap_key_data(words, impl=impl)
-            made = jax.random.split(key, kind) if kind else jax.random.fold_in(key, number)[None]
-            return jnp.pad(jax.random.key_data(made), ((0, width - max(kind, 1)), (0, 0)))
+            with entered(there):
+                made = jax.random.split(key, count) if count else jax.random.fold_in(key, number)[None]
+            return jnp.pad(jax.random.key_data(made), ((0, width - max(count, 1)), (0, 0)))
 
         return jax.vmap(one, in_axes=(0, None), out_axes=1)
 
-    branches = [derive(kind) for kind in kinds]
+    branches = [derive(*kind) for kind in kinds]
 
     def step(filled, xs):
         words = lax.dynamic_index_in_dim(filled, xs["parent"], keepdims=False)

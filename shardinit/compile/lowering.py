@@ -16,7 +16,6 @@ from shardinit.compile.layout import Layout, table_spec
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.compile.slices import sliced
 from shardinit.errors import PlanError
-from shardinit.lane.equations import bind
 from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, pure_params
 
@@ -70,7 +69,7 @@ def lane_function(program: UniqueProgram):
 def _evaluate(equation, arguments):
     if equation.primitive.name == "device_put":  # the plan says where things go
         return arguments
-    return bind(equation.primitive, pure_params(equation), arguments)
+    return equation.bind(pure_params(equation), arguments)
 
 
 def _with_weak_type(value, aval):

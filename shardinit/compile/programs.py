@@ -1,11 +1,15 @@
 """Unique programs: pieces of equal structure and placement, compiled once for all of them."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardinit.lane.canonical import number
+import jax
+
+from shardinit.lane.digest import Content
 from shardinit.lane.structure import Instance, Source, Structure
+from shardinit.private_jax import settings_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ class Placement:
     strategy: str
 
 
+Key = tuple[Content, tuple[Placement, ...], int]
+
+
 @dataclass(slots=True, eq=False)
 class UniqueProgram:
     """A structure with the placements of its outputs.
@@ -34,7 +41,7 @@ class UniqueProgram:
     Attributes
     ----------
     key
-        Number of structure, placements and slices: equal programs, equal keys, within this process.
+        Content of the structure, placements and slices: equal programs, equal keys.
     structure
         The equations and slots.
     placements
@@ -45,7 +52,7 @@ class UniqueProgram:
         The pieces that it makes, in the order in which they run.
     """
 
-    key: int
+    key: Key
     structure: Structure
     placements: tuple[Placement, ...]
     slices: int = 1
@@ -56,6 +63,11 @@ class UniqueProgram:
         """The strategy that suits all outputs."""
         found = {placement.strategy for placement in self.placements}
         return next(s for s in ("gspmd", "shard_map", "vmap", "local") if s in found)
+
+    def numbers(self) -> contextlib.AbstractContextManager:
+        """Inside, 64-bit types are there if some equation has them, whatever the caller's setting."""
+        wide = any(settings_by_name(e.settings)["jax_enable_x64"] for e in self.structure.equations)
+        return jax.enable_x64(True) if wide else contextlib.nullcontext()
 
     @property
     def outputs(self) -> tuple[tuple[Source, Any, Placement], ...]:
@@ -82,11 +94,11 @@ def unique_programs(
     placement
         Placement of an output, given its index in the program (None if it is handed on) and its atom.
     """
-    programs: dict[int, UniqueProgram] = {}
+    programs: dict[Key, UniqueProgram] = {}
     for at in order:
         structure, instance = pieces[at]
         placements = tuple(placement(index, atom) for index, atom in instance.outputs)
-        key = number((structure.number, placements, slices[at]))
+        key = (structure.content, placements, slices[at])
         program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at]))
         program.instances.append(instance)
     return list(programs.values())

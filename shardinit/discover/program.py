@@ -11,6 +11,7 @@ from shardinit.lane.equations import Atom, Equation, Variable
 from shardinit.lane.key_rows import key_words
 from shardinit.lane.work import Work, work_of
 from shardinit.plan.specs import PieceSpec, StateSpec
+from shardinit.private_jax import Settings, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class LaneProgram:
         Name of the mapped axis for collectives, if any.
     axis_size
         Number of lanes that it was traced for; None without ``axis_name``: any number.
+    settings
+        JAX's settings around init: keys are split over the lanes under these.
     snapshot, changes
         The contents of the module before init, and what init changed in them.
     works
@@ -82,6 +85,7 @@ class LaneProgram:
     seconds: float
     axis_name: Any = None
     axis_size: int | None = None
+    settings: Settings = field(default_factory=settings)
     snapshot: Snapshot | None = None
     changes: tuple[Change, ...] = ()
     works: dict[tuple[bool, bool], Work] = field(default_factory=dict, repr=False)

@@ -18,7 +18,7 @@ from shardinit.discover.frames import user_line
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
 from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES
-from shardinit.private_jax import Trace, Tracer, set_current_trace
+from shardinit.private_jax import Trace, Tracer, set_current_trace, settings
 
 # Collectives whose result is the same on every lane.
 
@@ -123,13 +123,14 @@ class LaneTrace(Trace):
         Name of the mapped axis for collectives, if there is one.
     """
 
-    __slots__ = ("axis_name", "concretized", "effectful", "is_over", "outer", "serial", "values")
+    __slots__ = ("axis_name", "concretized", "effectful", "is_over", "last_settings", "outer", "serial", "values")
 
     def __init__(self, outer: Trace, axis_name: Any = None):
         super().__init__()
         self.outer = outer
         self.axis_name = axis_name
         self.is_over = False
+        self.last_settings = settings()
         self.serial = 0
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
@@ -159,6 +160,13 @@ class LaneTrace(Trace):
                 self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
         return self.values[atom] if isinstance(atom, Variable) else atom.value
 
+    def settings(self):
+        """Settings at this line: one object as long as they stay, so that equations are quick to compare."""
+        here = settings()
+        if here != self.last_settings:
+            self.last_settings = here
+        return self.last_settings
+
     def process_primitive(self, primitive, tracers, params, /):
         if primitive.name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
             with set_current_trace(self):
@@ -174,7 +182,7 @@ class LaneTrace(Trace):
         random = any(a.random for a in inputs) or draws(primitive, params)
         effects = frozenset(e for e in effects if type(e).__name__ != "NamedAxisEffect")  # no effect, just a name
         self.serial += 1
-        equation = Equation(primitive, params, inputs, [], effects, self.serial)
+        equation = Equation(primitive, params, inputs, [], effects, self.serial, self.settings())
         equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]
         if effects:
             self.effectful.append(equation)

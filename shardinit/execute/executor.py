@@ -15,14 +15,15 @@ from jax.sharding import Mesh, NamedSharding
 
 from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
-from shardinit.compile.fingerprint import value_digest
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.memory import measured_peaks
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, key_after, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
+from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
+from shardinit.private_jax import entered
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -128,9 +129,9 @@ def execute(
     keys = _base_keys(compiled, key)
     ranks = () if compiled.mesh is None else processes_of(compiled.mesh.devices.flat)
     if is_shared(ranks):
-        digests = {f"random state {i} (its key)": value_digest(k).hex()[:16] for i, k in enumerate(keys)}
+        digests = {f"random state {i} (its key)": value_digest(k)[:16] for i, k in enumerate(keys)}
         agree("random state", digests, ranks)
-    with no_ambient_mesh(), jax.disable_jit(False):
+    with no_ambient_mesh(), jax.disable_jit(False), entered(program.settings):
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
         next_keys = [key_after(k, plan.axis_size) for k in keys]
@@ -200,9 +201,9 @@ def _shared_values(compiled: CompiledInit, values: Sequence[Any]) -> dict[str, s
                 if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
                     for shard in leaf.addressable_shards:
                         place = ", ".join(f"{s.start or 0}:{'' if s.stop is None else s.stop}" for s in shard.index)
-                        found[f"{name}[{place}]"] = value_digest(shard.data).hex()[:16]
+                        found[f"{name}[{place}]"] = value_digest(shard.data)[:16]
                 else:
-                    found[name] = value_digest(leaf).hex()[:16]
+                    found[name] = value_digest(leaf)[:16]
     return found
 
 

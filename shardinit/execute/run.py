@@ -89,7 +89,8 @@ class _Runner:
 
         for number, instance in self.compiled.sequence:
             pacer.before(instance.order, wait)
-            launchers[number].launch(instance)
+            with launchers[number].compiled.program.numbers():
+                launchers[number].launch(instance)
         self.key_tables.clear()
         return self.values
 

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.extend.core import Primitive
 
+from shardinit.private_jax import Settings, entered
+
 
 class Variable:
     """A value of the lane program.
@@ -81,7 +83,10 @@ Atom = Variable | Literal | Constant
 
 @dataclass(slots=True, eq=False)
 class Equation:
-    """One primitive applied to atoms; ``serial`` is its place in the order of the trace."""
+    """One primitive applied to atoms; ``serial`` is its place in the order of the trace.
+
+    ``settings`` are those of JAX at the line of user code: what is traced or lowered of it is under these.
+    """
 
     primitive: Primitive
     params: dict[str, Any]
@@ -89,10 +94,16 @@ class Equation:
     outputs: list[Variable]
     effects: Any
     serial: int
+    settings: Settings
 
     def evaluate(self, arguments) -> list[Any]:
         """Apply the primitive to values, under whatever trace is current."""
-        return bind(self.primitive, self.params, arguments)
+        return self.bind(self.params, arguments)
+
+    def bind(self, params: dict[str, Any], arguments) -> list[Any]:
+        """Apply the primitive with these parameters instead of its own."""
+        with entered(self.settings):
+            return bind(self.primitive, params, arguments)
 
 
 def bind(primitive, params, arguments) -> list[Any]:

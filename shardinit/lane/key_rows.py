@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from shardinit.lane.equations import Equation, Literal, Variable, is_key
+from shardinit.private_jax import Settings
 
 MOVES = frozenset({"slice", "squeeze", "reshape", "expand_dims"})
 
@@ -32,8 +33,8 @@ class KeyTable:
         The key dtype, ``key<fry>``.
     roots
         Inputs of the program, in the order of their rows.
-    children
-        Per step: how many keys it makes; 0 for one key by ``fold_in``.
+    children, settings
+        Per step: how many keys it makes, 0 for one key by ``fold_in``; JAX's settings there.
     parents, data
         Per step: the row it reads; the integer it folds in.
     size
@@ -46,6 +47,7 @@ class KeyTable:
     roots: list[Variable] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     children: list[int] = field(default_factory=list)
+    settings: list[Settings] = field(default_factory=list)
     data: list[int] = field(default_factory=list)
     rows: dict[Variable, np.ndarray] = field(default_factory=dict)
     size: int = 0
@@ -56,10 +58,11 @@ class KeyTable:
         self.roots.append(variable)
         self.size += 1
 
-    def add_step(self, parent: int, children: int, data: int = 0) -> np.ndarray:
+    def add_step(self, parent: int, children: int, settings: Settings, data: int = 0) -> np.ndarray:
         """Append a step and return the rows that it fills."""
         self.parents.append(parent)
         self.children.append(children)
+        self.settings.append(settings)
         self.data.append(data)
         first, self.size = self.size, self.size + max(children, 1)
         return np.arange(first, self.size)
@@ -70,16 +73,18 @@ class KeyTable:
         return self.size + max((1, *self.children)) - 1
 
     @property
-    def kinds(self) -> tuple[int, ...]:
-        """The numbers of children that occur."""
-        return tuple(sorted(set(self.children)))
+    def kinds(self) -> tuple[tuple[int, Settings], ...]:
+        """The numbers of children that occur, each with the settings under which keys are derived."""
+        return tuple(sorted(set(zip(self.children, self.settings, strict=True)), key=repr))
 
     def steps(self) -> dict[str, np.ndarray]:
         """What each step reads, does and writes, as data for ``fill_table``."""
         made = np.maximum(np.array(self.children, np.int32), 1)
+        number = {kind: n for n, kind in enumerate(self.kinds)}
+        kinds = [number[kind] for kind in zip(self.children, self.settings, strict=True)]
         return {
             "parent": np.array(self.parents, np.int32),
-            "kind": np.searchsorted(self.kinds, self.children).astype(np.int32),
+            "kind": np.array(kinds, np.int32),
             "data": np.array(self.data, np.uint32),
             "first": (len(self.roots) + np.cumsum(made) - made).astype(np.int32),
         }
@@ -118,11 +123,11 @@ def key_tables(inputs: Iterable[Variable], equations: Iterable[Equation]) -> lis
 def _rows(table: KeyTable, equation: Equation, source: np.ndarray) -> np.ndarray | None:
     name, params = equation.primitive.name, equation.params
     if name == "random_split" and source.ndim == 0:
-        return table.add_step(int(source), int(np.prod(params["shape"])))
+        return table.add_step(int(source), int(np.prod(params["shape"])), equation.settings)
     if name == "random_fold_in" and source.ndim == 0:
         data = equation.inputs[1]
         if isinstance(data, Literal):
-            return table.add_step(int(source), 0, int(data.value) & 0xFFFFFFFF)
+            return table.add_step(int(source), 0, equation.settings, int(data.value) & 0xFFFFFFFF)
         return None
     if name == "slice":
         steps = params["strides"] or (1,) * source.ndim

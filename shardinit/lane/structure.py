@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from shardinit.lane.canonical import aval_key, canonical_params, number
+from shardinit.lane.digest import Content, content_of, equation_content
 from shardinit.lane.equations import Constant, Equation, Literal, Variable
 from shardinit.lane.key_rows import KeyTable
 from shardinit.lane.pieces import Piece
-from shardinit.lane.primitives import pure_params
 
 # Where an atom of a structure comes from: ("equation", i, j), ("key", i), ("literal", i), ...
 Source = tuple[str, int] | tuple[str, int, int]
@@ -26,8 +25,8 @@ class Structure:
 
     Attributes
     ----------
-    number
-        Equal structures, equal numbers, within this process.
+    content
+        Equal structures, equal contents.
     equations, sources
         The equations, and where the inputs of each come from.
     keys
@@ -38,7 +37,7 @@ class Structure:
         Where each output comes from, and its abstract value.
     """
 
-    number: int
+    content: Content
     equations: tuple[Equation, ...]
     sources: tuple[tuple[Source, ...], ...]
     keys: tuple[tuple[int, tuple[int, ...]], ...]
@@ -71,19 +70,17 @@ def structure_of(order: int, piece: Piece, tables: Sequence[KeyTable]) -> tuple[
     sources = tuple(tuple(slots.source(a) for a in e.inputs) for e in piece.equations)
     outputs = tuple((slots.source(atom), atom.aval) for _, atom in piece.outputs)
     shared = tuple((v.aval, v.by_lane) for v in piece.shared)
-    key = number(
-        (
-            tuple((e.primitive, canonical_params(pure_params(e))) for e in piece.equations),
-            sources,
-            tuple((s, aval_key(aval)) for s, aval in outputs),
-            tuple(slots.keys),
-            tuple((aval_key(aval), by_lane) for aval, by_lane in shared),
-            tuple(map(aval_key, slots.literals)),
-            tuple(map(aval_key, slots.constants)),
-        )
+    content = content_of(
+        tuple(map(equation_content, piece.equations)),
+        sources,
+        outputs,
+        tuple(slots.keys),
+        shared,
+        tuple(slots.literals),
+        tuple(slots.constants),
     )
     structure = Structure(
-        key,
+        content,
         piece.equations,
         sources,
         tuple(slots.keys),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardinit.lane.checks import Check, find_checks
+from shardinit.lane.digest import Content
 from shardinit.lane.equations import Atom, Equation, Variable, is_key, is_on_host, slice_of
 from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.pieces import cut
@@ -94,12 +95,12 @@ def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
 def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool]):
     numbers: dict[Variable, int] = {}
     arrays: dict[int, int] = {}
-    known: dict[int, tuple[PieceMemory, bool, bool]] = {}
+    known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
-        if structure.number not in known:
+        if structure.content not in known:
             atoms = [atom for _, atom in instance.outputs]
-            known[structure.number] = (
+            known[structure.content] = (
                 memory_of(structure.equations, atoms),
                 not any(contains(e, UNSPLITTABLE) for e in structure.equations),
                 not any(contains(e, COLLECTIVES) for e in structure.equations)
@@ -112,11 +113,11 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
         ]
         specs.append(
             PieceSpec(
-                structure.number,
+                structure.content.digest,
                 tuple(index for index, _ in instance.outputs if index is not None and index < leaves),
                 tuple(made),
                 tuple(numbers[v] for v in instance.shared),
-                *known[structure.number],
+                *known[structure.content],
                 is_local,
                 tuple(
                     (arrays.setdefault(id(value), len(arrays)), leaf_spec(aval, by_lane=False))

@@ -56,7 +56,7 @@ def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSp
             size = max((leaf.lane_bytes for leaf in leaves if batched or not leaf.on_host), default=0)
             moment = (Bytes(size * lane, size * shared) if batched else Bytes(0, size * (lane + shared)),)
             known[leaves, batched] = PieceMemory(cpu=moment, gpu=moment, tpu=moment)
-        pieces.append(PieceSpec(-1, tuple(range(first, first + len(leaves))), memory=known[leaves, batched]))
+        pieces.append(PieceSpec("", tuple(range(first, first + len(leaves))), memory=known[leaves, batched]))
         first += len(leaves)
     return tuple(pieces)
 
@@ -79,7 +79,7 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
             made,
             tuple((leaf.shape, leaf.partition_spec, state.strategy, spec.itemsize) for leaf, state, spec in own),
         )
-        if piece.structure < 0:
+        if not piece.structure:
             kind = (*kind, piece.memory)
         if kind not in known:
             known[kind] = _cost(piece, own, mesh, any_split)

@@ -137,7 +137,7 @@ class PieceSpec:
     Attributes
     ----------
     structure
-        Number of its structure: pieces of one structure and placement are one compiled program.
+        Digest of its structure: pieces of one structure and placement are one compiled program. Empty if unknown.
     leaves
         Indices of the leaves that it makes, counted over all states in order.
     makes
@@ -158,7 +158,7 @@ class PieceSpec:
         Bytes of its row in the tables of its program: numbers of keys, and literals.
     """
 
-    structure: int
+    structure: str
     leaves: tuple[int, ...]
     makes: tuple[tuple[int, LeafSpec], ...] = ()
     reads: tuple[int, ...] = ()

@@ -157,7 +157,7 @@ def test_each_stage_fails(monkeypatch, place, name, error, function):
     def draw():
         brainstate.random.truncated_normal(-1.0, 1.0, size=(3,))
 
-    compiler._executables.clear()
+    compiler._executables.futures.clear()
     module = _with_finish(draw)
     before = picture(module)
     with monkeypatch.context() as patch:
@@ -176,25 +176,21 @@ def test_a_compilation_that_fails_is_tried_again(monkeypatch):
         calls.append(1)
         raise RuntimeError("the compiler broke")
 
-    compiler._executables.clear()
+    compiler._executables.futures.clear()
     module = Busy()
     module.fail = False
     with monkeypatch.context() as patch:
-        patch.setattr(compiler._threads, "submit", lambda f, *a: _failed(fail_once))
+        patch.setattr(compiler._threads, "submit", lambda f, future, *a: _fail(future, fail_once))
         with pytest.raises(RuntimeError, match="the compiler broke"):
             FUNCTIONS[2](module)
     assert_works(FUNCTIONS[2], module)
 
 
-def _failed(function):
-    from concurrent.futures import Future
-
-    future = Future()
+def _fail(future, function):
     try:
         function()
     except RuntimeError as error:
         future.set_exception(error)
-    return future
 
 
 def test_bad_axis_touches_nothing():

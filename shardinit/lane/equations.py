@@ -116,15 +116,25 @@ def bind(primitive, params, arguments) -> list[Any]:
 def as_atom(value: Any) -> Literal | Constant:
     """Wrap a value from outside the trace: a literal if it is a number on the host, else a constant.
 
-    NumPy arrays are copied: init may go on to change them. A lane knows no mesh, so none is in its types.
+    NumPy arrays are copied, since init may go on to change them; a file that is mapped for reading alone is not. A lane
+    knows no mesh, so none is in its types.
     """
     aval = jax.typeof(value)
     if isinstance(aval, jax.core.ShapedArray):
         aval = jax.core.ShapedArray(aval.shape, aval.dtype, weak_type=aval.weak_type)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not (isinstance(value, np.memmap) and _is_read_only(value)):
         value = value.copy()
     on_host = not isinstance(value, jax.Array)
     return Literal(value, aval) if on_host and aval.shape == () else Constant(value, aval)
+
+
+def _is_read_only(value: Any) -> bool:
+    """Whether nobody can write the memory of an array, through another view of it neither."""
+    while isinstance(value, np.ndarray):
+        if value.flags.writeable:
+            return False
+        value = value.base
+    return True
 
 
 def staged(atom: Atom) -> Atom:

@@ -94,8 +94,16 @@ def accumulates(equation: Equation) -> bool:
 def _adds_up(primitive, params) -> bool:
     if ACCUMULATING.isdisjoint(primitive_names(primitive, params)):
         return False
-    if params.get("name") == "diagonal":  # jnp.diagonal sums under a mask that leaves one number
         return False
     return primitive.name in ACCUMULATING or any(
-        _adds_up(e.primitive, e.params) for j in jaxprs_of(params) for e in j.eqns
+        _adds_up(e.primitive, e.params) for j in _reached(params) for e in j.eqns
     )
+
+
+def _reached(params: dict[str, Any]) -> list[Any]:
+    """Jaxprs that can run: a branch for Pallas kernels alone cannot (``jnp.diagonal`` has a sum there)."""
+    platforms = params.get("branches_platforms")
+    if platforms is None:
+        return jaxprs_of(params)
+    branches = zip(params["branches"], platforms, strict=True)
+    return jaxprs_of({"branches": [b for b, names in branches if names is None or set(names) - {"mosaic"}]})

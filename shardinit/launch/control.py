@@ -7,20 +7,39 @@ is one line of JSON. A connection that closes, or from which nothing comes for `
 import abc
 import asyncio
 import contextlib
+import hmac
 import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shardinit.launch.exits import DISAGREE, NEVER_CAME, PEER_DIED, USAGE, End
+from shardinit.launch.spec import Address
 from shardinit.wording import ranks_text
 
 PING_SECONDS = 2.0
 SILENCE_SECONDS = 10.0
 RETRY_SECONDS = 0.25
+LONGEST_LINE = 16 * 1024
 VERDICT_SECONDS = 4.0  # that rank 0 has for what only it can know
+
+
+def job_secret(env: Mapping[str, str]) -> str:
+    """Secret of a job: ``SHARDINIT_JOB_SECRET``, else what its ranks know of it: the scheduler's id of the job.
+
+    The id is no secret to others on the cluster: it keeps jobs apart that meet on one port, and port scanners out.
+    """
+    names = ("SHARDINIT_JOB_SECRET", "SLURM_JOB_ID", "PMIX_NAMESPACE", "JOB_NAME", "SKYPILOT_TASK_ID")
+    return next((env[name] for name in names if env.get(name)), "")
+
+
+def proof(secret: str, hello: Mapping[str, Any]) -> str:
+    """Show that one knows the secret, without telling it."""
+    text = json.dumps([hello[name] for name in ("rank", "processes", "host", "pid")])
+    return hmac.new(secret.encode(), text.encode(), "sha256").hexdigest()
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +66,7 @@ class Channel(abc.ABC):
     everyone_done: bool = False
     ends: list[End] = field(default_factory=list)
     tasks: set[asyncio.Task] = field(default_factory=set)
+    secret: str = field(default_factory=lambda: job_secret(os.environ), repr=False)
 
     @abc.abstractmethod
     async def open(self) -> None:
@@ -69,7 +89,8 @@ class Channel(abc.ABC):
 
     def hello(self) -> dict[str, Any]:
         """Say who this is."""
-        return {"rank": self.rank, "processes": self.processes, "host": socket.gethostname(), "pid": os.getpid()}
+        who = {"rank": self.rank, "processes": self.processes, "host": socket.gethostname(), "pid": os.getpid()}
+        return {**who, "proof": proof(self.secret, who)}
 
     async def close(self) -> None:
         """End every task and connection."""
@@ -98,14 +119,15 @@ class Hub(Channel):
     own_done: bool = False
 
     async def open(self) -> None:
-        """Listen on every interface.
+        """Listen: on loopback alone where the coordinator is there, so that no other machine can reach it.
 
         Raises
         ------
         OSError
             If the port is in use.
         """
-        self.server = await asyncio.start_server(self._serve, None, self.port)
+        host = self.host if Address(self.host).is_loopback else None
+        self.server = await asyncio.start_server(self._serve, host, self.port, limit=LONGEST_LINE)
         self.spawn(_every(PING_SECONDS, lambda: self._tell_all({"ping": True})))
         self._see_who_is_here()
 
@@ -140,10 +162,10 @@ class Hub(Channel):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             message = await _read(reader)
-        except (TimeoutError, OSError, ValueError):
+        except (TimeoutError, OSError, ValueError, RecursionError):  # half a line, or bytes that are no JSON
             message = None
         hello = message.get("hello") if isinstance(message, dict) else None
-        if not isinstance(hello, dict) or hello.keys() != self.hello().keys():  # a port scanner, a health check
+        if hello is None or not self._is_of_this_job(hello):  # a port scanner, a health check, a rank of another job
             writer.close()
             return
         peer = _Peer(hello, writer)
@@ -166,6 +188,14 @@ class Hub(Channel):
             why = f"is lost: nothing came from its supervisor for {SILENCE_SECONDS:g} s (stopped, or no network)"
         if not peer.done:
             self.ends.append(End(hello["rank"], PEER_DIED, f"{peer.who} {why}"))
+
+    def _is_of_this_job(self, hello: Any) -> bool:
+        own = self.hello()
+        if not isinstance(hello, dict) or hello.keys() != own.keys():
+            return False
+        if any(type(hello[name]) is not type(own[name]) for name in own):
+            return False
+        return hmac.compare_digest(hello["proof"].encode(), proof(self.secret, hello).encode())
 
     def _refusal(self, peer: _Peer) -> End | None:
         rank, count = peer.hello["rank"], peer.hello["processes"]
@@ -249,6 +279,8 @@ class Spoke(Channel):
                 self.everyone_came |= "everyone" in message
                 self.everyone_done |= message.get("everyone") == "done"
             why = "is gone: its supervisor closed the connection without a word, as when it is killed"
+            if not self.everyone_came:
+                why += ", or when this rank has another SHARDINIT_JOB_SECRET or is of another job"
         except (TimeoutError, OSError, ValueError, TypeError):
             why = f"is lost: nothing came from its supervisor for {SILENCE_SECONDS:g} s (stopped, or no network)"
         if not self.ends and not self.everyone_done:

@@ -1,12 +1,13 @@
 """The control channel, over real sockets of this machine."""
 
 import asyncio
+import json
 import socket
 
 import pytest
 
 from shardinit.launch import control
-from shardinit.launch.control import Hub, Spoke, meet
+from shardinit.launch.control import Hub, Spoke, job_secret, meet
 from shardinit.launch.exits import End
 from tests.multiprocess.jobs import free_port
 
@@ -61,6 +62,82 @@ def test_a_rank_that_comes_twice_is_named(coordinator):
     ends = together(*(meet(rank, 3, coordinator, 2.0) for rank in (0, 1, 1)))
     assert ends[0].code == 2
     assert "rank 1 came twice" in ends[0].why
+
+
+def stranger(port, text, reads=False):
+    async def talk():
+        for _ in range(100):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except OSError:
+                await asyncio.sleep(0.01)
+        try:
+            writer.write(text)
+            await writer.drain()
+        except OSError:
+            return
+        if not reads:
+            writer.close()
+
+    return talk()
+
+
+SELF = json.dumps({"hello": {"rank": 1, "processes": 2, "host": "h", "pid": 1, "proof": "0" * 64}}).encode() + b"\n"
+WRONG = json.dumps({"hello": {"rank": [1], "processes": 2, "host": "h", "pid": 1, "proof": "é"}}).encode() + b"\n"
+GARBAGE = [
+    bytes(range(256)) * 8,
+    b"half a li",
+    b"x" * 2**20,
+    b"[" * 9000 + b"\n",
+    b"\xff\xfe\n",
+    SELF,
+    WRONG,
+    b"null\n",
+]
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["goes", "stays"])
+def test_garbage_and_what_shows_no_secret_is_dropped(coordinator, stays):
+    port = int(coordinator.split(":")[1]) + 1
+    strangers = [stranger(port, text, stays) for text in GARBAGE]
+    ends = together(meet(0, 2, coordinator, 10), *strangers, _after(0.5, meet(1, 2, coordinator, 10)))
+    assert (ends[0], ends[-1]) == (None, None)
+
+
+def test_a_rank_of_another_job_is_not_let_in(coordinator, monkeypatch):
+    port = int(coordinator.split(":")[1]) + 1
+
+    async def run():
+        hub, spoke = Hub(0, 2, "127.0.0.1", port, secret="ours"), Spoke(1, 2, "127.0.0.1", port, secret="theirs")
+        await hub.open()
+        await spoke.open()
+        await _until(lambda: spoke.ends)
+        await spoke.close()
+        await hub.close()
+        return hub
+
+    hub = together(run())[0]
+    assert (hub.everyone_came, hub.ends, hub.peers) == (False, [], {})
+
+
+def test_a_loopback_coordinator_listens_on_loopback_alone(coordinator):
+    port = int(coordinator.split(":")[1]) + 1
+
+    async def run():
+        hub = Hub(0, 2, "127.0.0.1", port)
+        await hub.open()
+        names = [each.getsockname()[0] for each in hub.server.sockets]
+        await hub.close()
+        return names
+
+    assert together(run()) == [["127.0.0.1"]]
+
+
+def test_the_secret_is_the_jobs_own():
+    assert job_secret({"SHARDINIT_JOB_SECRET": "s", "SLURM_JOB_ID": "7"}) == "s"
+    assert job_secret({"SLURM_JOB_ID": "7"}) == "7"
+    assert job_secret({}) == ""
 
 
 def test_strangers_are_left_alone(coordinator):

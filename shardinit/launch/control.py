@@ -195,7 +195,7 @@ class Hub(Channel):
             return False
         if any(type(hello[name]) is not type(own[name]) for name in own):
             return False
-        return hmac.compare_digest(hello["proof"].encode(), proof(self.secret, hello).encode())
+        return hmac.compare_digest(hello["proof"].encode(errors="surrogatepass"), proof(self.secret, hello).encode())
 
     def _refusal(self, peer: _Peer) -> End | None:
         rank, count = peer.hello["rank"], peer.hello["processes"]

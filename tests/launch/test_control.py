@@ -84,7 +84,7 @@ def stranger(port, text, reads=False):
 
 
 SELF = json.dumps({"hello": {"rank": 1, "processes": 2, "host": "h", "pid": 1, "proof": "0" * 64}}).encode() + b"\n"
-WRONG = json.dumps({"hello": {"rank": [1], "processes": 2, "host": "h", "pid": 1, "proof": "é"}}).encode() + b"\n"
+WRONG = json.dumps({"hello": {"rank": 1, "processes": 2, "host": "h", "pid": 1, "proof": "\ud800"}}).encode() + b"\n"
 GARBAGE = [
     bytes(range(256)) * 8,
     b"half a li",

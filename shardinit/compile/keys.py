@@ -1,4 +1,4 @@
-"""RNG keys on devices: the loop that fills a key table."""
+"""RNG keys on devices: those of the lanes, the one afterwards, and the loop that fills a key table."""
 
 import functools
 
@@ -10,16 +10,27 @@ from shardinit.lane.key_rows import KeyTable
 from shardinit.private_jax import Settings, entered, settings, settings_by_name
 
 
-def lane_keys(key: jax.Array, lanes: jax.Array, axis_size: int, by_prefix: bool) -> jax.Array:
+def lane_keys(key: jax.Array, lanes: jax.Array, axis_size: int) -> jax.Array:
     """Keys of some lanes, ``split(key, axis_size + 1)[1:][lanes]``, shape ``lanes.shape``.
 
-    With the partitionable threefry, key *i* of a split is ``fold_in(key, i)``, whatever the number of
-    keys, so a device derives its own lanes only (``by_prefix``). Other implementations have no such
-    rule: they split in full.
+    ``axis_size`` is the number of lanes that are kept, however many are computed: padded lanes get the last
+    one's key. With the partitionable threefry, key *i* of a split is ``fold_in(key, i)``, whatever the number
+    of keys, so a device derives its own lanes only. Other implementations have no such rule: they split in full.
     """
-    if by_prefix:
+    if is_prefix_stable(key.dtype):
         return jax.vmap(lambda lane: jax.random.fold_in(key, lane + 1))(lanes)
-    return jax.random.split(key, axis_size + 1)[lanes + 1]
+    return jax.random.split(key, axis_size + 1)[jnp.minimum(lanes + 1, axis_size)]
+
+
+def key_after(key: jax.Array, axis_size: int) -> jax.Array:
+    """Key that brainstate leaves in a random state after mapping its init over ``axis_size`` lanes."""
+    count = 1 if is_prefix_stable(key.dtype) else axis_size + 1
+    return _advance(key, count)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _advance(key, count: int):
+    return jax.random.split(jax.random.split(key, count)[0])[1]
 
 
 @functools.cache

@@ -21,7 +21,7 @@ class Layout:
     axis_size
         Number of lanes that are computed.
     kept
-        Number of lanes that are kept: fewer where they are padded.
+        Number of lanes that are kept, and that a key is split into: fewer where they are padded.
     axis_name
         Name of the mapped axis that collectives in init use.
     exact

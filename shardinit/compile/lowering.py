@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from shardinit.compile.eager_steps import in_eager_steps
-from shardinit.compile.keys import fill_table, is_prefix_stable, key_impl, lane_keys
+from shardinit.compile.keys import fill_table, key_impl, lane_keys
 from shardinit.compile.layout import Layout, table_spec
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.compile.slices import sliced
@@ -24,14 +24,13 @@ from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, pure_
 
 def key_program(table: KeyTable, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
     """Make the key program, ready to lower: raw keys of the random states in, a key table out."""
-    by_prefix = is_prefix_stable(table.dtype)
     lanes_here = layout.axis_size // layout.shards
     impl = key_impl(table.dtype)
 
     def derive(roots, steps):
         first = lax.axis_index(layout.lanes_axis) * lanes_here if layout.lanes_axis else 0
         lanes = first + jnp.arange(lanes_here, dtype=jnp.uint32 if layout.axis_size >= 2**31 else jnp.int32)
-        keys = [lane_keys(jax.random.wrap_key_data(r, impl=impl), lanes, layout.axis_size, by_prefix) for r in roots]
+        keys = [lane_keys(jax.random.wrap_key_data(r, impl=impl), lanes, layout.kept) for r in roots]
         return fill_table(table, jnp.stack([jax.random.key_data(k) for k in keys]), steps)
 
     words = key_words(table.dtype)

@@ -15,10 +15,11 @@ from jax.sharding import Mesh, NamedSharding
 
 from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
+from shardinit.compile.keys import key_after
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.memory import measured_peaks
 from shardinit.execute.receipt import Receipt
-from shardinit.execute.run import Progress, key_after, run
+from shardinit.execute.run import Progress, run
 from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
 from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable

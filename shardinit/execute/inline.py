@@ -3,9 +3,10 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from shardinit.compile.keys import key_after, lane_keys
 from shardinit.discover.program import LaneProgram
-from shardinit.execute.run import key_after
 from shardinit.execute.write_back import write_back
 from shardinit.lane.equations import Variable, evaluate, slice_of
 
@@ -22,15 +23,15 @@ def run_inline(program: LaneProgram, axis_size: int, spmd_axis_name: Any = None)
     equations = sorted({e.serial: e for e in equations}.values(), key=lambda e: e.serial)
     alone_values: list[Any] = []
 
-    def lane(lane_keys):
-        known: dict[Variable, Any] = {r.variable: k for r, k in zip(program.random_inputs, lane_keys, strict=True)}
+    def lane(own):
+        known: dict[Variable, Any] = {r.variable: k for r, k in zip(program.random_inputs, own, strict=True)}
         evaluate([], known, equations)
         alone_values[:] = evaluate([a for a, alone in zip(atoms, shared, strict=True) if alone], known, [])
         return evaluate(mapped_atoms, known, [])
 
-    lane_keys = [jax.random.split(k, axis_size + 1)[1:] for k in keys]
+    of_lanes = [lane_keys(k, jnp.arange(axis_size), axis_size) for k in keys]
     name = {} if program.axis_name is None else {"axis_name": program.axis_name}
-    mapped = jax.vmap(lane, out_axes=axes, axis_size=axis_size, spmd_axis_name=spmd_axis_name, **name)(lane_keys)
+    mapped = jax.vmap(lane, out_axes=axes, axis_size=axis_size, spmd_axis_name=spmd_axis_name, **name)(of_lanes)
     left, alone_left = iter(mapped), iter(alone_values)
     values = [next(alone_left) if alone else next(left) for alone in shared]
     write_back(program, values, [key_after(k, axis_size) for k in keys])

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
-from shardinit.compile.keys import is_prefix_stable
+from shardinit.compile.keys import lane_keys
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import literal_tables
 from shardinit.discover.program import RandomInput
@@ -209,8 +210,8 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
     equations = slice_of(check.equation.inputs)
     inputs: Sequence[RandomInput] = compiled.program.random_inputs
 
-    def effect(lane_keys):
-        known = {r.variable: k for r, k in zip(inputs, lane_keys, strict=True)}
+    def effect(own):
+        known = {r.variable: k for r, k in zip(inputs, own, strict=True)}
         check.equation.evaluate(evaluate(check.equation.inputs, known, equations))
 
     if not by_lane:
@@ -218,7 +219,7 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
     else:
         share = compiled.plan.lanes_per_device
         for at in range(0, len(lanes), share):
-            jax.vmap(effect)([jax.random.split(k, axis_size + 1)[1:][lanes[at : at + share]] for k in keys])
+            jax.vmap(effect)([lane_keys(k, jnp.asarray(lanes[at : at + share]), axis_size) for k in keys])
     jax.effects_barrier()
 
 
@@ -246,16 +247,3 @@ def _own_values(array: Any) -> tuple[np.ndarray, np.ndarray]:
         for n, v in zip(np.ravel(numbers[shard.index]), np.ravel(np.asarray(shard.data)), strict=True)
     }
     return np.array(sorted(found), int), np.array([found[n] for n in sorted(found)])
-
-
-def key_after(key: jax.Array, axis_size: int) -> jax.Array:
-    """Key that brainstate leaves in a random state after mapping its init over the lanes."""
-    count = 1 if is_prefix_stable(key.dtype) else axis_size + 1
-    return _advance(key, count)
-
-
-def _advance(key, count: int):
-    return jax.random.split(jax.random.split(key, count)[0])[1]
-
-
-_advance = jax.jit(_advance, static_argnums=1)

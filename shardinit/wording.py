@@ -1,4 +1,4 @@
-"""Sizes and ranks in words."""
+"""Sizes, counts and ranks in words."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,11 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     raise AssertionError
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: 1 state, 1000 states."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def ranks_text(ranks: Sequence[int]) -> str:

@@ -24,7 +24,18 @@ def make_mesh(plan: InitPlan) -> Mesh | None:
         )
     # Neighbours in a slice and in a process stay neighbours in the mesh, whose last axis splits single lanes.
     devices = sorted(devices, key=lambda d: (getattr(d, "slice_index", 0) or 0, d.process_index))
-    return Mesh(np.array(devices[:count]).reshape(shape), names, axis_types=(AxisType.Auto,) * len(shape))
+    chosen = _evenly(devices, plan) if plan.idle_devices else devices[:count]
+    return Mesh(np.array(chosen).reshape(shape), names, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _evenly(devices: list[jax.Device], plan: InitPlan) -> list[jax.Device]:
+    """Take as many groups of `model` devices of each node as of the others, or one more: none is left without."""
+    model = dict(plan.mesh_axes).get("model", 1)
+    groups = math.prod(size for _, size in plan.mesh_axes) // model
+    fast = plan.topology.fast_devices
+    nodes = plan.topology.devices // fast
+    shares = [groups // nodes + (node < groups % nodes) for node in range(nodes)]
+    return [d for node, share in enumerate(shares) for d in devices[node * fast : node * fast + share * model]]
 
 
 def check_mesh(plan: InitPlan, mesh: Mesh) -> None:

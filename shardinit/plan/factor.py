@@ -1,5 +1,6 @@
 """Factoring the devices into a mesh of `lanes` x `model`, or taking the caller's."""
 
+import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,9 @@ from shardinit.plan.layout import platform_family
 from shardinit.plan.placement import WORTH_SPLITTING_BYTES, MeshChoice
 from shardinit.plan.text import mesh_text
 from shardinit.plan.topology import Topology
+from shardinit.wording import counted
+
+NEAR = 4  # a better number of lanes or devices is named within a quarter
 
 
 def meshes(
@@ -18,7 +22,7 @@ def meshes(
 
     First `model` stays inside of a node or slice and splits large leaves only; then it splits every leaf
     that divides; then it may cross the slow network; then it gets devices that the lanes could have: a single
-    lane in parts needs fewer temporaries. Some meshes leave devices idle.
+    lane in parts needs fewer temporaries. Devices that would hold nothing but copies stay idle where they can.
     """
     if topology.mesh_axes is not None or strategy in ("vmap", "shard_map", "pmap") or remainder in ("replicate", "pad"):
         fixed = _fixed(topology, axis_size, strategy, remainder, lanes_axis)
@@ -27,19 +31,20 @@ def meshes(
             yield [_splitting_all(fixed)]
         return
     base = _base(topology, axis_size, strategy, made=True)
-    most = math.gcd(axis_size, topology.devices)
     if remainder == "error" and axis_size % topology.devices:
         raise does_not_divide("remainder='error'", axis_size, topology.devices, "remainder='factor'")
-    inside = _factored(topology, base, most, topology.fast_devices)
-    yield [*inside, *_idling(topology, base)]
-    if any(m.axes.get("model", 1) > 1 for m in inside):
-        yield [_splitting_all(m) for m in inside]
+    yield (inside := _best_of_each_model(topology, base))
+    if split := [m for m in inside if m.model is not None]:
+        yield [_splitting_all(m) for m in split]
+    most = math.gcd(axis_size, topology.devices)
     if topology.fast_devices < topology.devices:
         tried = [m.axes for m in inside]
-        across = _factored(topology, base, most, topology.devices)
+        across = _all_devices(topology, base, most)
         yield [_splitting_all(m) for m in across if m.axes not in tried]
-    for fewer in reversed(divisors(most)[:-1]):
-        yield (rest := _factored(topology, base, fewer, topology.devices))
+    yield (others := _best_of_each_model(topology, base, every=True))
+    yield [_splitting_all(m) for m in others]
+    for fewer in reversed(divisors(most)):
+        yield (rest := _all_devices(topology, base, fewer))
         yield [_splitting_all(m) for m in rest]
 
 
@@ -64,55 +69,99 @@ def _splitting_all(mesh: MeshChoice) -> MeshChoice:
     return replace(mesh, worth_splitting=1, reason=reason)
 
 
-def _factored(topology: Topology, base: MeshChoice, lanes: int, fast: int) -> list[MeshChoice]:
-    """Give the lanes their devices, and `model` every factor of the rest that fits ``fast``.
+def _best_of_each_model(topology: Topology, base: MeshChoice, *, every: bool = False) -> list[MeshChoice]:
+    """Choose the lanes' devices for every size of `model` that divides a node or slice.
 
-    As many devices for the lanes as divide them leave the fewest bytes: one fewer for them is one more for
-    `model`, and whatever `model` can split, more lanes split as well.
+    With `model` given, as many devices for the lanes as possible leave the fewest lanes and bytes on each. A mesh
+    is left out if another with as many devices has a `model` that divides its own: whatever the larger one splits,
+    the smaller one splits too, and more lanes split the rest as well. It can still need fewer temporaries
+    (``every``).
     """
-    rest = topology.devices // lanes
-    found = []
-    for model in reversed(divisors(math.gcd(rest, fast))):
-        copies = rest // model
-        axes = {"lanes": lanes} | ({"copies": copies} if copies > 1 else {}) | ({"model": model} if rest > 1 else {})
-        why = _why(topology, base.axis_size, lanes, copies, model)
-        found.append(replace(base, axes=axes, lanes="lanes", model="model" if rest > 1 else None, reason=why))
-    return found
+    sizes_of_lanes = divisors(base.axis_size)
+    most = _lanes(topology, sizes_of_lanes, 1)
+    found: list[tuple[int, int]] = []
+    for model in divisors(topology.fast_devices):
+        lanes = _lanes(topology, sizes_of_lanes, model)
+        if every or not any(model % m == 0 and n * m >= lanes * model for n, m in found):
+            found.append((lanes, model))
+    return [_choice(topology, base, lanes, model, most) for lanes, model in found]
 
 
-def _idling(topology: Topology, base: MeshChoice) -> list[MeshChoice]:
-    """Spread lanes that do not divide over as many devices as they do divide, and leave the others idle.
+def _lanes(topology: Topology, sizes_of_lanes: list[int], model: int) -> int:
+    """Find the most groups of `model` devices that the lanes divide by; the other groups stay idle.
 
-    Not over several nodes or slices, where a process would be left without any device of the mesh, nor
-    on TPU, whose programs are for all devices of a slice.
+    Where they cannot, the lanes must divide the groups, so that the others hold copies: on TPU, whose programs are
+    for all devices of a slice, and where a node would be left without any device of the mesh.
     """
-    devices, axis_size = topology.devices, base.axis_size
-    lanes = max(d for d in divisors(axis_size) if d <= devices)
-    if topology.fast is not None or topology.platform == "tpu" or lanes <= math.gcd(axis_size, devices):
-        return []
-    idle = devices - lanes
-    reason = (
-        f"{axis_size} lanes on {lanes} of {devices} devices: {axis_size // lanes} each; {idle} stay idle, since "
-        f"{axis_size} lanes do not divide by {devices} and a device would hold more if all were used"
+    groups = topology.devices // model
+    most = sizes_of_lanes[bisect.bisect_right(sizes_of_lanes, groups) - 1]
+    if topology.platform != "tpu" and most >= topology.devices // topology.fast_devices:
+        return most
+    return math.gcd(sizes_of_lanes[-1], groups)
+
+
+def _all_devices(topology: Topology, base: MeshChoice, lanes: int) -> list[MeshChoice]:
+    """Give `model` every factor of what so many devices for the lanes leave; across nodes and slices too."""
+    models = reversed(divisors(topology.devices // lanes))
+    return [_choice(topology, base, lanes, model, lanes) for model in models]
+
+
+def _choice(topology: Topology, base: MeshChoice, lanes: int, model: int, most: int) -> MeshChoice:
+    """Make a mesh of lanes x model, with copies on the rest if it is a factor of it that cannot be idle.
+
+    A leaf is large by what the ``most`` devices for the lanes would leave on each, whatever this mesh does.
+    """
+    groups = topology.devices // model
+    idles = topology.platform != "tpu" and lanes >= topology.devices // topology.fast_devices
+    copies = 1 if idles or groups % lanes else groups // lanes
+    axes = {"lanes": lanes} | ({"copies": copies} if copies > 1 else {}) | ({"model": model} if model > 1 else {})
+    return replace(
+        base,
+        axes=axes,
+        lanes="lanes",
+        model="model" if model > 1 else None,
+        worth_splitting=-(-WORTH_SPLITTING_BYTES * most // lanes),
+        reason=_why(topology, base.axis_size, lanes, copies, model),
     )
-    return [replace(base, axes={"lanes": lanes}, lanes="lanes", reason=reason)]
 
 
 def _why(topology: Topology, axis_size: int, lanes: int, copies: int, model: int) -> str:
-    devices = topology.devices
+    devices, used = topology.devices, lanes * copies * model
+    each = axis_size // lanes
     if lanes == devices:
-        return f"{axis_size} lanes on {devices} device{'s' if devices > 1 else ''}: {axis_size // lanes} each"
-    if lanes == 1 and axis_size > 1:
+        return f"{counted(axis_size, 'lane')} on {counted(devices, 'device')}: {each} each"
+    if model == 1 and used < devices:
         text = (
-            f"{axis_size} lanes on {devices} devices: no common factor, so the lanes are not split; large states are "
-            f"split over `model` where it divides them, the others copied. {sizes(axis_size, devices)} would split"
+            f"{counted(axis_size, 'lane')} on {lanes} of {counted(devices, 'device')}: {each} each; {devices - used} "
+            "stay idle, they would only hold copies"
+        )
+    elif lanes == 1 and axis_size > 1:
+        text = (
+            f"{axis_size} lanes on {devices} devices: the lanes are not split; large states are split over "
+            "`model` where it divides them, the others copied"
         )
     else:
-        text = f"{axis_size} lanes on {devices} devices: {lanes} divide the lanes, the other factor {model} is `model`"
+        text = f"{counted(axis_size, 'lane')} on {counted(devices, 'device')}: {lanes} divide the lanes"
+        text += f", the other factor {model} is `model`" if model > 1 else ""
     if copies > 1:
         where = " (the slow network lies between)" if model == topology.fast_devices < devices else ""
         text += f"; {copies} groups of devices hold the same copies{where}"
-    return text
+    if model > 1 and used < devices:
+        text += f"; {devices - used} stay idle"
+    return text + (_better(topology, axis_size) if model == 1 or lanes == 1 else "")
+
+
+def _better(topology: Topology, axis_size: int) -> str:
+    """Name numbers of lanes or devices nearby that would use every device."""
+    devices = topology.devices
+    multiples = {axis_size // devices * devices, -(-axis_size // devices) * devices}
+    lanes = [n for n in sorted(multiples) if n and NEAR * abs(n - axis_size) <= axis_size]
+    ways = [f"axis_size={n} ({n // devices} each)" for n in lanes if n != axis_size]
+    step = 1 if topology.fast is None else topology.fast
+    more = [d for d in range(devices + step, devices + devices // NEAR + 1, step) if axis_size % d == 0]
+    if more and topology.platform != "tpu":
+        ways.append(f"{more[0]} devices ({axis_size // more[0]} each)")
+    return f". {' or '.join(ways)} would use all devices" if ways and axis_size % devices else ""
 
 
 def _fixed(topology: Topology, axis_size: int, strategy: str, remainder: str, wanted: str | None) -> MeshChoice:

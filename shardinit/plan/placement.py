@@ -10,6 +10,7 @@ from shardinit.plan.init_plan import LeafPlan, StatePlan, Strategy
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.rules import OPEN, Placed
 from shardinit.plan.specs import LeafSpec, StateSpec
+from shardinit.wording import size_text
 
 # A leaf with less than this per device is not worth splitting over `model`.
 WORTH_SPLITTING_BYTES = 1 << 20
@@ -134,7 +135,7 @@ def _batched(spec: StateSpec, leaf: LeafSpec, rule: Placed | None, mesh: MeshCho
     names = dict(ruled)
     if mesh.padded != mesh.axis_size:
         if mesh.lanes not in names.values():
-            names |= _padded(spec, leaf, shape, {*ruled, lanes_at}, mesh)
+            names |= _padded(leaf, shape, {*ruled, lanes_at}, mesh)
         return _leaf_plan(leaf, spec.out_axis, mesh, names)
     if mesh.lanes is not None and mesh.lanes not in names.values():
         names.setdefault(lanes_at, mesh.lanes)
@@ -152,18 +153,11 @@ def _cheapest(shape, leaf: LeafSpec, names, free, name: str, mesh: MeshChoice) -
     return min(free, key=lambda a: (_shard_bytes(shape, leaf, {**names, a: name}, mesh, mesh.platform), -shape[a], -a))
 
 
-def _padded(spec: StateSpec, leaf: LeafSpec, shape, fixed: set[int], mesh: MeshChoice) -> dict[int, str | None]:
-    """Find another axis for the devices that compute padded lanes: ``axis_size`` lanes cannot be split over them."""
+def _padded(leaf: LeafSpec, shape, fixed: set[int], mesh: MeshChoice) -> dict[int, str | None]:
+    """Find another axis for the devices that compute padded lanes, which the kept lanes don't divide; else none."""
     lanes = cast(str, mesh.lanes)
     free = [a for a, n in enumerate(shape) if a not in fixed and n and n % mesh.axes[lanes] == 0]
-    if not free:
-        raise PlanError(
-            f"cannot place {spec} with remainder='pad': axis_size={mesh.axis_size} lanes are computed as "
-            f"{mesh.padded} over {mesh.axes[lanes]} devices, but {mesh.axis_size} lanes cannot be split over them, and "
-            f"no other axis of {leaf.dtype}{list(shape)} is a multiple of {mesh.axes[lanes]}. Use remainder='factor', "
-            f"axis_size={mesh.padded}, or a rule ({'/'.join(spec.path)!r}, 'replicate')."
-        )
-    return {_cheapest(shape, leaf, {}, free, lanes, mesh): lanes}
+    return {_cheapest(shape, leaf, {}, free, lanes, mesh): lanes} if free else {}
 
 
 def _check_rank(spec: StateSpec, rule: Placed, mesh: MeshChoice) -> None:
@@ -224,7 +218,9 @@ def _shard_bytes(shape, leaf: LeafSpec, names, mesh: MeshChoice, platform: str) 
 
 
 def _strategy_of(spec: StateSpec, leaves: Sequence[LeafPlan], mesh: MeshChoice, asked: str) -> Strategy:
-    if mesh.padded == mesh.axis_size and asked in ("gspmd", "pmap"):
+    if mesh.padded != mesh.axis_size:  # the padded lanes are computed by parts, whatever is made of them
+        return "gspmd"
+    if asked in ("gspmd", "pmap"):
         return cast(Strategy, asked)
     by_lanes = [
         mesh.lanes is not None
@@ -242,6 +238,9 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
     lanes = mesh.padded // mesh.shards
     if mesh.padded != mesh.axis_size:
         said += f"{mesh.padded} lanes computed, {mesh.padded - mesh.axis_size} of them cut off; "
+        if not any(any(leaf.partition_spec) for leaf in leaves):
+            whole = size_text(sum(leaf.bytes_per_device for leaf in leaves))
+            return f"{said}no other axis divides by {mesh.shards}, so every device holds all of it, {whole}"
     if strategy in ("shard_map", "pmap"):
         copies = math.prod(mesh.axes.values()) // mesh.shards
         small = f"; {copies} devices hold copies, it is not worth splitting or does not divide" if copies > 1 else ""

@@ -14,10 +14,10 @@ from shardinit.plan.init_plan import InitPlan, Numerics, Rejected, Remainder, St
 from shardinit.plan.memory import key_bytes, loads_of, pieces_of_specs, schedule
 from shardinit.plan.placement import MeshChoice, place_all
 from shardinit.plan.rules import Placed, match_rules
-from shardinit.plan.score import bytes_by_mesh
+from shardinit.plan.score import bytes_by_mesh, ranked
 from shardinit.plan.specs import StateSpec
 from shardinit.plan.topology import Topology
-from shardinit.wording import size_text
+from shardinit.wording import counted, size_text
 
 MOST_REJECTED = 12
 MOST_LANES = 2**32
@@ -39,9 +39,12 @@ def plan(
 ) -> InitPlan:
     """Choose a mesh, and a strategy and PartitionSpec for every state. Pure: no device, no array.
 
-    The lanes get as many devices as divide them; what is left, `model`, splits single lanes of large states
-    inside of a node or slice. Of the meshes that are possible, the one that leaves the fewest bytes on a
-    device is taken, as long as the peak of the whole initialization fits the budget.
+    The lanes are split over as many devices as divide them, or over as many groups of `model` devices, inside of
+    a node or slice, that split single lanes of large states (those of 1 MiB or more on a device otherwise). Of
+    these meshes the one that leaves the fewest bytes on a device is taken; of those that leave at most an eighth
+    more, the one with the fewest lanes on a device, then the fewest devices. Devices that would hold nothing but
+    copies stay idle, except on TPU and where a node would be left without any. The peak of the whole
+    initialization fits the budget, or the next mesh is tried, then smaller states are split too.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def plan(
         ``auto``, or one of ``vmap``, ``shard_map``, ``gspmd``, ``pmap`` for every batched state.
     remainder
         For lanes that do not divide: ``factor`` (the largest common factor splits them), ``replicate`` (every
-        device holds all), ``pad`` (more lanes are computed and cut off, where the result can be placed), ``error``.
+        device holds all), ``pad`` (more lanes are computed and cut off; another axis of each state is split where one
+        divides, else every device holds all of it; the plan says what that costs), ``error``.
     numerics
         ``exact`` (bits of brainstate's eager ``vmap2_new_states``) or ``fused`` (XLA may fuse).
     lanes_axis
@@ -195,7 +199,7 @@ class _Search:
         rejected: list[Rejected] = []
         broken: PlanError | None = None
         for choices, sizes in self.levels(axis_size):
-            order = sorted(range(len(choices)), key=lambda i: (_comparable(sizes[i]), i))
+            order = ranked(choices, [math.inf if isinstance(size, PlanError) else size for size in sizes])
             for place, i in enumerate(order):
                 try:
                     found = self.on(choices[i])
@@ -204,7 +208,7 @@ class _Search:
                     rejected.append(Rejected(choices[i].mesh_axes, None, None, str(error)))
                     continue
                 if self.budget is None or found.peak_bytes <= self.budget:
-                    others = [_left(choices[j], sizes[j]) for j in order[place + 1 :]]
+                    others = [_left(choices[j], sizes[j], found) for j in order[place + 1 :]]
                     return replace(found, rejected=_distinct([*rejected, *others]))
                 why = f"its peak of {size_text(found.peak_bytes)} does not fit memory_budget={size_text(self.budget)}"
                 rejected.append(Rejected(choices[i].mesh_axes, found.bytes_per_device, found.peak_bytes, why))
@@ -213,24 +217,10 @@ class _Search:
         return None
 
     def levels(self, axis_size: int) -> Iterator[tuple[list[MeshChoice], list[Size]]]:
-        """Yield meshes and their bytes per device, by effort.
-
-        One that leaves devices idle comes last, unless it at least halves what a device holds.
-        """
-        idling: list[tuple[MeshChoice, Size]] = []
+        """Yield meshes and their bytes per device, by effort."""
         for choices in meshes(self.topology, axis_size, self.strategy, self.remainder, self.lanes_axis):
-            if not choices:
-                continue
-            sizes = self.sizes(choices)
-            used = [math.prod(mesh.axes.values()) for mesh in choices]
-            least = min(_comparable(size) for size, count in zip(sizes, used, strict=True) if count == max(used))
-            now: list[tuple[MeshChoice, Size]] = []
-            for mesh, size, count in zip(choices, sizes, used, strict=True):
-                is_late = count < max(used) and 2 * _comparable(size) > least
-                (idling if is_late else now).append((mesh, size))
-            yield [mesh for mesh, _ in now], [size for _, size in now]
-        if idling:
-            yield [mesh for mesh, _ in idling], [size for _, size in idling]
+            if choices:
+                yield choices, self.sizes(choices)
 
     def sizes(self, choices: list[MeshChoice]) -> list[Size]:
         """Bytes on one device, per mesh; without rules counted for all meshes at once."""
@@ -273,7 +263,7 @@ class _Search:
             lanes_axis=mesh.lanes,
             numerics=cast(Numerics, self.numerics),
             states=states,
-            reason=mesh.reason,
+            reason=mesh.reason + _cost_of_padding(states, mesh),
             remainder=cast(Remainder, self.remainder),
             padded_axis_size=mesh.padded,
             memory_budget=self.budget,
@@ -281,6 +271,22 @@ class _Search:
             of_program=self.work.program is not None,
             program=self.work.program,
         )
+
+
+def _cost_of_padding(states: Sequence[StatePlan], mesh: MeshChoice) -> str:
+    if mesh.padded == mesh.axis_size:
+        return ""
+    own = sum(s.bytes_per_device for s in states if s.spec.kind != "attribute")
+    whole = sum(
+        math.prod(leaf.shape) * spec.itemsize
+        for s in states
+        if s.spec.out_axis is not None
+        for leaf, spec in zip(s.leaves, s.spec.leaves, strict=True)
+    )
+    return (
+        f"; every device computes {counted(mesh.padded // mesh.shards, 'lane')} and holds {size_text(own)}, where an "
+        f"even share is {size_text(whole / math.prod(mesh.axes.values()))}"
+    )
 
 
 def _made_together(pieces, states: tuple[StatePlan, ...]) -> tuple[StatePlan, ...]:
@@ -297,15 +303,13 @@ def _made_together(pieces, states: tuple[StatePlan, ...]) -> tuple[StatePlan, ..
     return tuple(changed)
 
 
-def _comparable(size: Size) -> float:
-    return math.inf if isinstance(size, PlanError) else size
-
-
-def _left(mesh: MeshChoice, size: Size) -> Rejected:
+def _left(mesh: MeshChoice, size: Size, taken: InitPlan) -> Rejected:
     """Describe a mesh that was not tried."""
     if isinstance(size, PlanError):
         return Rejected(mesh.mesh_axes, None, None, str(size))
-    return Rejected(mesh.mesh_axes, size, None, f"leaves {size_text(size)} on a device, no less")
+    same = "as many bytes" if size == taken.bytes_per_device else size_text(size)
+    text = f"would leave {same} and {counted(mesh.padded // mesh.shards, 'lane')} on a device"
+    return Rejected(mesh.mesh_axes, size, None, text)
 
 
 def _distinct(rejected: Sequence[Rejected]) -> tuple[Rejected, ...]:

@@ -1,5 +1,12 @@
-"""Bytes per device of many meshes at once, to know which to try first."""
+"""Which mesh is the best of many: bytes per device of all at once, and lanes per device beside them.
 
+A device's bytes are its memory and, since a lane in two halves is half the work, mostly its time: the fewest win. But
+what is not split takes a device as long as it has lanes, and lanes in parts communicate: of meshes that leave nearly
+as few bytes (an eighth more at most) the one with the fewest lanes on a device wins, then the one with the fewest
+bytes, then the one with the fewest devices: one that holds nothing but copies is worth nothing.
+"""
+
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -7,6 +14,22 @@ import numpy as np
 
 from shardinit.plan.placement import MeshChoice
 from shardinit.plan.specs import LeafSpec, StateSpec
+
+NEARLY = 8  # an eighth more bytes than the fewest are nearly as few
+
+
+def ranked(meshes: Sequence[MeshChoice], sizes: Sequence[float]) -> list[int]:
+    """Order the numbers of meshes, the best first, by their bytes per device; infinite ones last."""
+    least = min(sizes, default=0)
+
+    def rank(at: int) -> tuple[float, ...]:
+        mesh, size = meshes[at], sizes[at]
+        is_near = size <= least + least // NEARLY if math.isfinite(least) else False
+        used = math.prod(mesh.axes.values())
+        lanes = mesh.padded // mesh.shards
+        return (not is_near, lanes if is_near else 0, size, lanes, used, mesh.axes.get("copies", 1), at)
+
+    return sorted(range(len(meshes)), key=rank)
 
 
 def bytes_by_mesh(specs: Sequence[StateSpec], meshes: Sequence[MeshChoice]) -> list[int]:

@@ -131,14 +131,12 @@ class Topology:
 
 
 def _fast(devices: Sequence[Any]) -> int | None:
-    """Devices per slice (TPU) or process (others), where all have the same number of them."""
+    """Devices per slice (TPU) or process (others); of uneven ones what divides them all."""
     homes: dict[Any, int] = {}
     for device in devices:
         home = getattr(device, "slice_index", 0) if device.platform == "tpu" else device.process_index
         homes[home] = homes.get(home, 0) + 1
-    if len(homes) == 1 or len(set(homes.values())) > 1:
-        return None
-    return next(iter(homes.values()))
+    return None if len(homes) == 1 else math.gcd(*homes.values())
 
 
 def _memory(devices: Sequence[Any]) -> tuple[int | None, int | None]:

@@ -19,7 +19,7 @@ Split = tuple[int | None, ...]  # per leaf, the array axis that `model` splits
 
 @dataclass(frozen=True)
 class Mesh:
-    """One factorization of the devices: lanes x copies x model, or lanes alone with devices left idle."""
+    """One factorization of the devices: lanes x copies x model, or lanes x model with devices left idle."""
 
     lanes: int
     copies: int
@@ -39,28 +39,52 @@ def divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
-def factorizations(devices: int, axis_size: int, model_within: int | None = None) -> Iterator[Mesh]:
-    """Every mesh whose lanes divide, and whose `model` stays inside of that many devices."""
-    for lanes in divisors(devices):
-        for model in divisors(devices // lanes):
-            if axis_size % lanes == 0 and (model_within is None or model_within % model == 0):
-                yield Mesh(lanes, devices // lanes // model, model)
+def may_idle(topology: Topology, lanes: int) -> bool:
+    """Whether devices can stay idle: not on TPU, and every node must have a device of the mesh."""
+    return topology.platform != "tpu" and lanes >= topology.devices // (topology.fast or topology.devices)
 
 
-def idling(topology: Topology, axis_size: int) -> list[Mesh]:
-    """As many devices as the lanes divide by, where that is more than their common factor and all are in one node."""
-    lanes = max(d for d in divisors(axis_size) if d <= topology.devices)
-    if topology.fast is not None or topology.platform == "tpu" or topology.devices % lanes == 0:
-        return []
-    return [Mesh(lanes, 1, 1, topology.devices - lanes)] if lanes > math.gcd(axis_size, topology.devices) else []
+def all_meshes(topology: Topology, axis_size: int) -> list[Mesh]:
+    """Every mesh whose lanes divide: what it leaves over is idle, or holds copies where it cannot be."""
+    devices, found = topology.devices, []
+    for lanes in (d for d in divisors(axis_size) if d <= devices):
+        for model in range(1, devices // lanes + 1):
+            if may_idle(topology, lanes):
+                found.append(Mesh(lanes, 1, model, devices - lanes * model))
+            elif devices % (lanes * model) == 0:
+                found.append(Mesh(lanes, devices // lanes // model, model))
+    return found
 
 
-def is_large(spec: StateSpec, at: int, devices: int, axis_size: int) -> bool:
-    """Whether a leaf leaves 1 MiB or more on a device where the lanes are split as far as they go."""
-    return spec.leaves[at].lane_bytes * (axis_size // math.gcd(axis_size, devices)) >= WORTH_SPLITTING
+def inside(topology: Topology, axis_size: int) -> list[Mesh]:
+    """Those whose `model` divides a node or slice."""
+    fast = topology.fast or topology.devices
+    return [mesh for mesh in all_meshes(topology, axis_size) if fast % mesh.model == 0]
 
 
-def splits(spec: StateSpec, mesh: Mesh, axis_size: int, devices: int, *, large_only: bool) -> list[Split]:
+def used(mesh: Mesh) -> int:
+    return mesh.lanes * mesh.model
+
+
+def undominated(meshes: Sequence[Mesh]) -> list[Mesh]:
+    """Leave out what another mesh with as many devices and a `model` that divides its own does better."""
+    return [
+        m
+        for m in meshes
+        if not any(
+            m != o and m.model % o.model == 0 and used(o) >= used(m) and (o.model < m.model or o.lanes > m.lanes)
+            for o in meshes
+        )
+    ]
+
+
+def is_large(spec: StateSpec, at: int, topology: Topology, axis_size: int) -> bool:
+    """Whether a leaf leaves 1 MiB or more on a device where the lanes alone are split as far as they go."""
+    most = max(mesh.lanes for mesh in all_meshes(topology, axis_size) if mesh.model == 1)
+    return spec.leaves[at].lane_bytes * (axis_size // most) >= WORTH_SPLITTING
+
+
+def splits(spec: StateSpec, mesh: Mesh, axis_size: int, topology: Topology, *, large_only: bool) -> list[Split]:
     """Everything that `model` can split of a state, and leaving leaves whole."""
     if spec.out_axis is None:
         return [(None,) * len(spec.leaves)]
@@ -68,7 +92,7 @@ def splits(spec: StateSpec, mesh: Mesh, axis_size: int, devices: int, *, large_o
     for at, leaf in enumerate(spec.leaves):
         shape = leaf.batched_shape(spec.out_axis, axis_size)
         axes: list[int | None] = [None]
-        if mesh.model > 1 and leaf.lane_bytes and (not large_only or is_large(spec, at, devices, axis_size)):
+        if mesh.model > 1 and leaf.lane_bytes and (not large_only or is_large(spec, at, topology, axis_size)):
             axes += [a for a, n in enumerate(shape) if a != spec.out_axis and n > 0 and n % mesh.model == 0]
         options.append(axes)
     return list(itertools.product(*options))
@@ -118,33 +142,39 @@ def peak_of(pieces: Sequence[tuple[int, int]], platform: str) -> int:
 def efforts(topology: Topology, axis_size: int) -> list[tuple[list[Mesh], bool]]:
     """Meshes and whether only large leaves are split, in the order in which they may be used.
 
-    Large leaves inside of the fast network, or devices idle; then all that divide; then over the slow network too.
+    Large leaves inside of the fast network; then all that divide; then over the slow network too, on all devices.
     """
-    inside = list(factorizations(topology.devices, axis_size, topology.fast or topology.devices))
-    found = [([*inside, *idling(topology, axis_size)], True), (inside, False)]
+    near = undominated(inside(topology, axis_size))
+    found = [(near, True), (near, False)]
     if topology.fast not in (None, topology.devices):
-        found.append(([m for m in factorizations(topology.devices, axis_size) if m not in inside], False))
+        most = math.gcd(axis_size, topology.devices)
+        rest = topology.devices // most
+        far = [m for m in all_meshes(topology, axis_size) if m.lanes == most and rest % m.model == 0 and m not in near]
+        found.append((far, False))
     return found
 
 
-def least_bytes(specs: Sequence[StateSpec], topology: Topology, axis_size: int) -> int:
-    """The fewest bytes per device of any mesh and any placement; devices idle only if that halves it."""
-    meshes, large_only = efforts(topology, axis_size)[0]
+def rank(lanes_per_device: int, size: int, least: int) -> tuple[bool, int, int]:
+    """Of what leaves at most an eighth more than the least, the fewest lanes on a device; else the fewest bytes."""
+    is_near = size - least <= least // 8
+    return (not is_near, lanes_per_device if is_near else 0, size)
+
+
+def best_mesh(specs: Sequence[StateSpec], topology: Topology, axis_size: int) -> tuple[int, int, int]:
+    """Bytes and lanes on a device, and devices in use, of the mesh that is taken where there is no budget."""
     sizes = [
         (
-            mesh.idle > 0,
+            mesh,
             sum(
-                min(
-                    kept(s, x, mesh, axis_size)
-                    for x in splits(s, mesh, axis_size, topology.devices, large_only=large_only)
-                )
+                min(kept(s, x, mesh, axis_size) for x in splits(s, mesh, axis_size, topology, large_only=True))
                 for s in specs
             ),
         )
-        for mesh in meshes
+        for mesh in inside(topology, axis_size)
     ]
-    fewest = min(size for idle, size in sizes if not idle)
-    return min([fewest, *(size for idle, size in sizes if idle and 2 * size <= fewest)])
+    least = min(size for _, size in sizes)
+    mesh, size = min(sizes, key=lambda m: (rank(axis_size // m[0].lanes, m[1], least), topology.devices - m[0].idle))
+    return size, axis_size // mesh.lanes, topology.devices - mesh.idle
 
 
 def placements(
@@ -156,7 +186,7 @@ def placements(
     """
     options = []
     for spec in specs:
-        every = splits(spec, mesh, axis_size, topology.devices, large_only=large_only)
+        every = splits(spec, mesh, axis_size, topology, large_only=large_only)
         if not whole:
             most = max(sum(axis is not None for axis in split) for split in every)
             every = [split for split in every if sum(axis is not None for axis in split) == most]
@@ -177,16 +207,14 @@ class Fitting:
 def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, everything: bool) -> list[Fitting]:
     """Every effort, mesh and placement, with its lowest peak over all orders and slicings.
 
-    ``everything``: the lanes may get fewer devices than divide them, and a leaf that `model` can split may be left
-    whole.
+    ``everything``: the lanes may get fewer devices than divide them, or all at once, and a leaf that `model` can
+    split may be left whole.
     """
-    most_lanes = math.gcd(axis_size, topology.devices)
     levels = efforts(topology, axis_size)
-    if not everything:
-        levels = [([m for m in meshes if m.idle or m.lanes == most_lanes], large) for meshes, large in levels]
-        for fewer in reversed(divisors(most_lanes)[:-1]):
-            rest = [m for m in factorizations(topology.devices, axis_size) if m.lanes == fewer]
-            levels += [(rest, True), (rest, False)]
+    if everything:
+        near = inside(topology, axis_size)
+        every = [m for m in all_meshes(topology, axis_size) if m in near or topology.devices % (m.lanes * m.model) == 0]
+        levels = [(every, True), (every, False)]
     return [
         Fitting(
             effort,
@@ -200,12 +228,14 @@ def fittings(specs: Sequence[StateSpec], topology: Topology, axis_size: int, *, 
     ]
 
 
-def first_choice(every: Sequence[Fitting], budget: int) -> Fitting | None:
-    """What is documented to be taken: the least effort, there the fewest bytes; devices idle last unless it halves."""
-    fewest = min(f.bytes_per_device for f in every if f.effort == 0 and not f.mesh.idle)
+def first_choice(every: Sequence[Fitting], budget: int, axis_size: int) -> Fitting | None:
+    """What is documented to be taken: the least effort, there the best mesh."""
+    least = {
+        effort: min(f.bytes_per_device for f in every if f.effort == effort) for effort in {f.effort for f in every}
+    }
     return min(
         (f for f in every if f.peak <= budget),
-        key=lambda f: (f.mesh.idle > 0 and 2 * f.bytes_per_device > fewest, f.effort, f.bytes_per_device),
+        key=lambda f: (f.effort, *rank(axis_size // f.mesh.lanes, f.bytes_per_device, least[f.effort])),
         default=None,
     )
 
@@ -234,12 +264,11 @@ def placed_split(plan: InitPlan, at: int) -> Split:
 def check(plan: InitPlan, specs: Sequence[StateSpec], topology: Topology, axis_size: int) -> None:
     """Assert that a plan is what it says, and without a budget the best there is."""
     mesh = placed_mesh(plan)
-    known = [*factorizations(topology.devices, axis_size), *idling(topology, axis_size)]
-    assert mesh in known, f"{mesh} is no factorization"
+    assert mesh in all_meshes(topology, axis_size), f"{mesh} is no factorization"
     costs = []
     for at, spec in enumerate(specs):
         split = placed_split(plan, at)
-        allowed = splits(spec, mesh, axis_size, topology.devices, large_only=False)
+        allowed = splits(spec, mesh, axis_size, topology, large_only=False)
         assert split in allowed, f"{spec} cannot be split like {split} on {mesh}"
         costs.append(cost(spec, split, mesh, axis_size, topology.platform))
         assert plan.states[at].bytes_per_device == costs[-1].kept, f"{spec} holds {costs[-1].kept}"
@@ -248,8 +277,9 @@ def check(plan: InitPlan, specs: Sequence[StateSpec], topology: Topology, axis_s
     if plan.memory_budget is not None:
         assert plan.peak_bytes <= plan.memory_budget
         return
-    fewest = least_bytes(specs, topology, axis_size)
-    assert plan.bytes_per_device == fewest, f"{plan.bytes_per_device} bytes on {mesh}, another mesh leaves {fewest}"
+    found = (plan.bytes_per_device, plan.lanes_per_device, topology.devices - plan.idle_devices)
+    best = best_mesh(specs, topology, axis_size)
+    assert found == best, f"{found} bytes, lanes and devices on {mesh}, another mesh leaves {best}"
     lowest = least_peak(costs, topology.platform, sliced=False)
     assert plan.peak_bytes == lowest, f"a peak of {plan.peak_bytes}, another order has {lowest}"
 

@@ -192,8 +192,8 @@ def test_another_strategy_is_suggested_without_a_stray_comma():
 def test_other_meshes_are_listed_with_what_they_cost():
     planned = plan([state("w", 64, 4096)], CPU, axis_size=12)
     first = planned.rejected[0]
-    assert (dict(first.mesh_axes), first.bytes_per_device) == ({"lanes": 4, "copies": 2, "model": 1}, 3 * MIB)
-    assert "not lanes=4 x copies=2 x model=1: leaves 3.0 MiB on a device" in str(planned)
+    assert (dict(first.mesh_axes), first.bytes_per_device) == ({"lanes": 6}, 2 * MIB)
+    assert "not lanes=6: would leave 2.0 MiB and 2 lanes on a device" in str(planned)
 
 
 def test_meshes_that_did_not_fit_are_listed_with_their_peak():

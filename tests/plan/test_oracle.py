@@ -1,7 +1,6 @@
 """The planner against brute force: no factorization, placement, order or slicing is better than what it chose."""
 
 import itertools
-import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from shardinit import LeafSpec, MemoryBudgetError, StateSpec, Topology, plan
 from shardinit.plan.memory import PIECE_BYTES, Load, schedule
 from shardinit.plan.placement import MeshChoice
-from tests.plan.oracle import Cost, check, first_choice, fittings, least_bytes, least_peak, peak_of, placed_mesh
+from tests.plan.oracle import Cost, best_mesh, check, first_choice, fittings, least_peak, peak_of
 
 ITEM = 4
 COUNTER = PIECE_BYTES["cpu"]
@@ -55,7 +54,7 @@ def fits(specs, topology, axis_size, budget):
 
 @settings(MODEST, max_examples=1200)
 @given(work())
-def test_without_a_budget_no_mesh_leaves_fewer_bytes_and_no_order_has_a_lower_peak(case):
+def test_without_a_budget_no_mesh_is_better_and_no_order_has_a_lower_peak(case):
     specs, topology, axis_size = case
     check(plan(specs, topology, axis_size=axis_size), *case)
 
@@ -67,7 +66,7 @@ def test_states_that_all_lanes_share_count_once(case, data):
     shared = [replace(leaf, by_lane=False) for leaf in data.draw(st.lists(leaves(), min_size=1, max_size=2))]
     specs = [*specs, StateSpec(("shared",), "NonBatchState", tuple(shared), None)]
     planned = plan(specs, topology, axis_size=axis_size)
-    assert planned.bytes_per_device == least_bytes(specs, topology, axis_size)
+    assert planned.bytes_per_device == best_mesh(specs, topology, axis_size)[0]
     assert planned.states[-1].bytes_per_device == sum(leaf.lane_bytes for leaf in shared)
 
 
@@ -87,7 +86,7 @@ def test_what_stays_on_the_host_takes_no_device_memory():
 
 @settings(MODEST, max_examples=700)
 @given(work(most_leaves=1), st.integers(-3, 3), st.integers(0, 1000))
-def test_a_budget_is_refused_only_if_nothing_fits_it(case, offset, where):
+def test_within_a_budget_the_documented_choice_is_made(case, offset, where):
     """The documented choices: most devices for lanes, large leaves split, then all, then over the slow network."""
     specs, topology, axis_size = case
     every = fittings(*case, everything=False)
@@ -95,11 +94,11 @@ def test_a_budget_is_refused_only_if_nothing_fits_it(case, offset, where):
     highest = max(f.peak for f in every)
     budget = max(1, lowest + (offset if where % 2 else (highest - lowest) * where // 1000))
     found = fits(specs, topology, axis_size, budget)
-    assert (found is not None) == (budget >= lowest), f"budget {budget}, lowest peak {lowest}"
-    if found is None:
+    if budget < lowest:  # what fits all the same is the next test's
         return
+    assert found is not None, f"budget {budget}, lowest peak {lowest}"
     check(found, *case)
-    best = first_choice(every, budget)
+    best = first_choice(every, budget, axis_size)
     assert found.bytes_per_device == best.bytes_per_device, f"{found.bytes_per_device} bytes, not those of {best}"
 
 
@@ -202,18 +201,6 @@ def mesh_of_one():
     return MeshChoice({"lanes": 1}, "lanes", None, 1, 1, "auto", "cpu", 1 << 20, "", made=True)
 
 
-@settings(MODEST, max_examples=300)
-@given(work(most_leaves=1))
-def test_lanes_get_as_many_devices_as_divide_them(case):
-    specs, topology, axis_size = case
-    planned = plan(specs, topology, axis_size=axis_size)
-    lanes = placed_mesh(planned).lanes
-    if planned.idle_devices:
-        assert lanes == max(d for d in range(1, topology.devices + 1) if axis_size % d == 0)
-    else:
-        assert lanes == math.gcd(axis_size, topology.devices)
-
-
 # The oracle itself: it must see a plan that is worse, or that says what is not so.
 
 LARGE = [StateSpec(("w",), "ParamState", (LeafSpec((12, 1 << 18), "float32", ITEM),))]
@@ -228,7 +215,7 @@ def test_the_oracle_passes_what_the_planner_makes():
         check(plan(specs, "cpu:8", axis_size=axis_size), specs, Topology("cpu", 8), axis_size)
 
 
-@pytest.mark.parametrize("axes", [{"lanes": 2, "copies": 4}, {"lanes": 4, "copies": 2}, {"lanes": 1, "copies": 8}])
+@pytest.mark.parametrize("axes", [{"lanes": 2, "model": 4}, {"lanes": 4, "model": 2}, {"lanes": 1, "model": 8}])
 def test_the_oracle_sees_a_mesh_that_leaves_more_bytes(axes):
     worse = plan(LARGE, Topology("cpu", 8, tuple(axes.items())), axis_size=12, rules=[("*", ("lanes", None, None))])
     with pytest.raises(AssertionError, match="another mesh leaves"):

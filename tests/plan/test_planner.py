@@ -21,8 +21,9 @@ def state(*shape, out_axis=0, by_lane=True, itemsize=4):
     ("axis_size", "devices", "axes"),
     [
         (64, 8, {"lanes": 8}),
-        (12, 8, {"lanes": 4, "model": 2}),
-        (1, 8, {"lanes": 1, "model": 8}),
+        (12, 8, {"lanes": 6}),
+        (100, 8, {"lanes": 5}),
+        (1, 8, {"lanes": 1}),
         (5, 8, {"lanes": 5}),
         (12, 12, {"lanes": 12}),
         (100, 12, {"lanes": 10}),
@@ -123,7 +124,7 @@ def test_plan_prints_as_a_table():
         assert part in text or part == "76 B"
 
 
-def test_devices_idle_only_if_that_halves_what_one_holds():
+def test_devices_idle_where_they_would_hold_nothing_but_copies():
     small = plan([state(100)], Topology("cpu", 8), axis_size=5)
     assert (dict(small.mesh_axes), small.idle_devices) == ({"lanes": 5}, 3)
     assert "3 stay idle" in small.reason
@@ -131,9 +132,36 @@ def test_devices_idle_only_if_that_halves_what_one_holds():
     assert (dict(large.mesh_axes), large.idle_devices) == ({"lanes": 1, "model": 8}, 0)
     assert large.bytes_per_device < plan([state(64, 4096 * 64)], Topology("cpu", 5), axis_size=5).bytes_per_device
     twelve = plan([state(100)], Topology("cpu", 8), axis_size=12)
-    assert (dict(twelve.mesh_axes), twelve.idle_devices) == ({"lanes": 4, "model": 2}, 0)
-    nodes = plan([state(100)], Topology.named("h100:2x4"), axis_size=5)
-    assert nodes.idle_devices == 0
+    assert (dict(twelve.mesh_axes), twelve.idle_devices) == ({"lanes": 6}, 2)
+
+
+def test_nodes_keep_a_device_and_slices_all_of_them():
+    for name, axis_size, lanes, idle in (
+        ("h100:4x8", 1000, 25, 7),
+        ("h100:2x4", 5, 5, 3),
+        ("h100:4x8", 3, 1, 0),  # three lanes would leave a node without any
+        ("v5e:4x4", 12, 4, 0),
+    ):
+        planned = plan([state(100)], Topology.named(name), axis_size=axis_size)
+        assert (planned.lane_shards, planned.idle_devices) == (lanes, idle)
+
+
+def test_nearly_as_few_bytes_go_with_the_fewest_lanes_on_a_device():
+    """Split in two, the large states leave 5/96 fewer bytes on a device, but half as many lanes again."""
+    large, small = state(1 << 20), [state(1 << 17) for _ in range(3)]
+    planned = plan([large, *small], Topology("cpu", 8), axis_size=12)
+    (other,) = [r for r in planned.rejected if dict(r.mesh_axes).get("model") == 2]
+    assert other.bytes_per_device < planned.bytes_per_device <= other.bytes_per_device * 9 // 8
+    assert dict(planned.mesh_axes) == {"lanes": 6}
+
+
+def test_better_numbers_of_lanes_and_devices_are_named_where_they_are_near():
+    reason = plan([state(100)], Topology("cpu", 8), axis_size=100).reason
+    assert "axis_size=96 (12 each) or axis_size=104 (13 each) or 10 devices (10 each) would use all" in reason
+    nodes = plan([state(100)], "h100:4x8", axis_size=1000).reason
+    assert "axis_size=992 (31 each) or axis_size=1024 (32 each) or 40 devices (25 each)" in nodes
+    assert "would use all" not in plan([state(100)], Topology("cpu", 8), axis_size=12).reason
+    assert "would use all" not in plan([state(100)], Topology("cpu", 8), axis_size=64).reason
 
 
 def test_lanes_go_over_the_slow_network_first():

@@ -78,10 +78,11 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
             f"a certificate for {topology.devices} {topology.platform} devices needs to know which: "
             "plan for a topology by name, such as 'h100:4x8' or 'v5e:4x8'."
         )
-    name = read_name(topology.name)
+    name = read_name(topology.name, topology.bytes_per_device if topology.platform == "gpu" else None)
     if topology.platform == "tpu":
         _need("libtpu", "tpu", "the TPU compiler")
-        shape = f"{topology.name.split(':')[0].split('x')[-1]}:{'x'.join(map(str, name.shape))}"
+        kind = "TPU7x" if name.chip_name == "tpu7x" else name.chip_name
+        shape = f"{kind}:{'x'.join(map(str, name.shape))}"
         slices = {"num_slices": name.slices} if name.slices > 1 else {}
         arguments = {"platform": "tpu", "topology_name": shape, **slices}
         return Target("tpu", arguments, quiet | QUIET_TPU, f"XLA TPU (libtpu {_version('libtpu')})")
@@ -91,7 +92,7 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
         "platform": "cuda",
         "topology_name": "",
         "topology": f"1x{hosts}x{name.shape[-1]}",
-        "target_config": read_card(topology.name.split(":")[0], card),
+        "target_config": read_card(name.chip_name, card),
     }
     return Target("cuda", arguments, quiet, f"XLA CUDA (jax-cuda12-plugin {_version('jax-cuda12-plugin')})")
 
@@ -99,7 +100,10 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
 def read_card(chip: str, card: str | os.PathLike | None = None) -> str:
     """Read the description of a card: one that shardinit brings, or the caller's file."""
     if card is None:
-        return (files("shardinit.certify") / "cards" / f"{chip}.txtpb").read_text()
+        known = files("shardinit.certify") / "cards" / f"{chip}.txtpb"
+        if not known.is_file():
+            raise ArgumentError(f"no description of the card {chip!r}. Pass its GpuTargetConfigProto as card (--card).")
+        return known.read_text()
     path = Path(card)
     if not path.is_file():
         raise ArgumentError(f"no card description {path}. Pass a GpuTargetConfigProto in text form, or leave it out.")

@@ -12,7 +12,7 @@ import jax
 
 from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.exchange import exchange, is_shared, processes_of
-from shardinit.plan.chips import CHIPS, read_name
+from shardinit.plan.chips import CHIPS, card_memory, read_name
 from shardinit.plan.host import host_memory
 
 
@@ -75,11 +75,12 @@ class Topology:
         return self.devices if self.fast is None else self.fast
 
     @classmethod
-    def named(cls, name: str) -> "Topology":
+    def named(cls, name: str, card: Any = None) -> "Topology":
         """Describe devices that need not be there.
 
         ``cpu:8``; ``a100:4x8``, ``h100:4x8``, ``h200:4x8`` are processes x devices of each;
-        ``v5e:4x8``, ``v6e:16x16``, ``v5p:8x16x16`` are slices, ``2xv5e:16x16`` two of them.
+        ``v5e:4x8``, ``v6e:16x16``, ``v5p:8x16x16`` are slices, ``2xv5e:16x16`` two of them. ``gpu:2x4@48GiB`` and
+        ``cpu:8@2GiB`` say the memory of each device; so does ``card``, a file that describes a GPU.
 
         Raises
         ------
@@ -90,7 +91,7 @@ class Topology:
             raise ArgumentTypeError(
                 f"topology name={name!r} is a {type(name).__name__}. Pass a str such as 'h100:4x8'."
             )
-        found = read_name(name)
+        found = read_name(name, None if card is None else card_memory(card))
         fast = None if found.fast == found.devices else found.fast
         chip = found.chip
         return cls(chip.platform, found.devices, None, fast, chip.memory, chip.usable, name.strip().lower())

@@ -8,7 +8,7 @@ import pytest
 from shardinit import ArgumentError, ArgumentTypeError, LeafSpec, StateSpec, Topology, plan
 
 GIB = 1 << 30
-NAME = re.compile(r"(?:\d+x)?(?:cpu|a100|h100|h200|v5e|v5p|v6e):[0-9x]+")
+NAME = re.compile(r"(?:\d+x)?(?:cpu|gpu|a100-40|[abghtl]+[0-9]+s?|rtx[0-9]+|v4|v5e|v5p|v6e|tpu7x):[0-9x]+(?:@48GiB)?")
 
 
 def suggested(error):
@@ -174,8 +174,8 @@ def test_the_nearest_shape_is_suggested_first(name, first):
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("x100:8", {"a100", "h100"}),
-        ("h20:8", {"h200"}),
+        ("x100:8", {"h100"}),
+        ("h2:8", {"h20"}),
         ("v6:4x8", {"v6e"}),
         ("v5x:4x8", {"v5e", "v5p"}),
         ("cpuu:8", {"cpu"}),
@@ -237,3 +237,51 @@ def test_model_crosses_the_slow_network_as_a_last_resort():
     across = plan([large], topology, axis_size=1, memory_budget=inside.peak_bytes - 1)
     assert dict(across.mesh_axes)["model"] > 4
     assert ("model", 4) in [axis for other in across.rejected for axis in other.mesh_axes]
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "fast", "memory"),
+    [
+        ("l40s:2x4", 8, 4, 46068 << 20),
+        ("h100-nvl:8", 8, None, 95830 << 20),
+        ("H100NVL:8", 8, None, 95830 << 20),
+        ("a100-40:2x16", 32, 16, 40536 << 20),
+        ("gb200:18x4", 72, 4, 189471 << 20),
+        ("rtx5090:2", 2, None, 32607 << 20),
+        ("tpu7x:2x2x1", 8, None, 96 * GIB),
+        ("2xironwood:4x4x4", 256, 128, 96 * GIB),
+        ("v4:4x4x4", 64, None, 32 * GIB),
+        ("gpu:2x4@48GiB", 8, 4, 48 * GIB),
+        ("cpu:8@64GiB", 8, None, 64 * GIB),
+        ("h100:2x8@40GiB", 16, 8, 40 * GIB),
+    ],
+)
+def test_devices_of_the_last_years_and_those_whose_memory_is_said(name, devices, fast, memory):
+    found = Topology.named(name)
+    assert (found.devices, found.fast, found.bytes_per_device) == (devices, fast, memory)
+    assert found.usable_bytes == (memory if found.platform == "cpu" else found.usable_bytes) > 0
+
+
+def test_memory_said_is_the_budget_of_a_plan():
+    leaf = StateSpec(("v",), "S", (LeafSpec((8,), "float32", 4),))
+    assert plan([leaf], "gpu:2x4@48GiB", axis_size=8).memory_budget == int(int(48 * GIB * 0.75) * 0.95)
+
+
+def test_a_card_file_says_the_memory(tmp_path):
+    card = tmp_path / "card.txtpb"
+    card.write_text("gpu_device_info { device_memory_size: 51539607552 }")
+    assert Topology.named("gpu:2x4", card=card) == Topology("gpu", 8, None, 4, 48 * GIB, 36 * GIB, "gpu:2x4")
+    for wrong in (tmp_path / "none", tmp_path):
+        with pytest.raises(ArgumentError, match="no file with a device_memory_size"):
+            Topology.named("gpu:2x4", card=wrong)
+
+
+@pytest.mark.parametrize("name", ["gpu:2x4@", "gpu:2x4@many", "gpu:2x4@0", "cpu:8@-1GiB", "tpu:8@16GiB", "v5e:2x4@16GiB"])
+def test_memory_that_cannot_be_is_refused(name):
+    with pytest.raises(ArgumentError, match="topology"):
+        Topology.named(name)
+
+
+def test_an_unknown_card_is_told_what_to_write():
+    with pytest.raises(ArgumentError, match=r"one of l40s, l4, .*'gpu:2x4@48GiB'"):
+        Topology.named("l41s:2x4")

@@ -62,7 +62,6 @@ _SMALL = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *(s for s in _CUBES if max
 _SOLID = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *_CUBES)
 
 
-
 def _gpu(kind: str, memory: int, node: int = 8) -> Chip:
     return Chip("gpu", kind, memory, int(memory * GPU_SHARE), node)
 

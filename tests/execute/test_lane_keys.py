@@ -85,3 +85,22 @@ def test_lanes_under_a_callers_transform_get_their_keys(name):
         assert_same(first, theirs.first.value)
         assert_same(others, theirs.others.value)
         np.testing.assert_array_equal(jax.random.key_data(brainstate.random.DEFAULT.value), after)
+
+
+class Odd(brainstate.nn.Module):
+    """Nothing that 8 devices divide: padded lanes are computed by parts, and every device holds the result."""
+
+    def init_state(self):
+        self.v = brainstate.HiddenState(brainstate.random.normal(size=(3,)) * 0.1)
+        self.key = brainstate.ShortTermState(jax.random.key_data(brainstate.random.split_key()))
+
+
+@pytest.mark.parametrize("options", [{"remainder": "pad"}, {}], ids=str)
+def test_padded_and_idle_devices_give_the_same_values(options):
+    def initialize(module):
+        result = shardinit.shard_new_states(module, axis_size=12, **options)
+        assert set(result.receipt.measured_bytes.values()) == {result.plan.bytes_per_device}
+        assert len(result.receipt.measured_bytes) == (8 if options else 6)
+        return result
+
+    assert_like_brainstate(Odd, initialize, axis_size=12)

@@ -276,7 +276,9 @@ def test_a_card_file_says_the_memory(tmp_path):
             Topology.named("gpu:2x4", card=wrong)
 
 
-@pytest.mark.parametrize("name", ["gpu:2x4@", "gpu:2x4@many", "gpu:2x4@0", "cpu:8@-1GiB", "tpu:8@16GiB", "v5e:2x4@16GiB"])
+@pytest.mark.parametrize(
+    "name", ["gpu:2x4@", "gpu:2x4@many", "gpu:2x4@0", "cpu:8@-1GiB", "tpu:8@16GiB", "v5e:2x4@16GiB"]
+)
 def test_memory_that_cannot_be_is_refused(name):
     with pytest.raises(ArgumentError, match="topology"):
         Topology.named(name)

@@ -6,6 +6,7 @@ Checked against jax 0.10.0 to 0.10.2. ``tests/test_private_names.py`` fails when
   (``discover/trace.py``).
 - ``extend_axis_env_nd``: names a mapped axis during the trace, for collectives.
 - ``get_concrete_mesh``, ``thread_resources``: the ambient mesh, set by either of JAX's two ways.
+- ``UNSPECIFIED``: the sharding of a ``jit`` that asks for none, where init asked for one.
 - ``backends_are_initialized``: whether device settings still have an effect.
 - ``distributed_state``: the client of the coordination service, for its key-value store and barriers.
 - ``settings``, ``entered``: JAX's configuration as it is at a line of user code, and going back to it. Would be
@@ -24,9 +25,11 @@ from jax._src.compiler import get_compile_options
 from jax._src.core import Trace, Tracer, eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
 from jax._src.distributed import global_state as distributed_state
 from jax._src.mesh import get_concrete_mesh, thread_resources
+from jax._src.sharding_impls import UNSPECIFIED
 from jax._src.xla_bridge import backends_are_initialized
 
 __all__ = [
+    "UNSPECIFIED",
     "Trace",
     "Tracer",
     "backends_are_initialized",

@@ -315,6 +315,9 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
         for line, size in watch.trace.concretized.items()
     ]
+    notes += [
+        f"a placement asked for inside init was not followed, the plan places: {p}" for p in watch.trace.placements
+    ]
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
         notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")

@@ -17,6 +17,7 @@ import numpy as np
 from shardinit.discover.frames import user_line
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
+from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, unplaced
 from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES
 from shardinit.private_jax import Trace, Tracer, set_current_trace, settings
 
@@ -123,7 +124,10 @@ class LaneTrace(Trace):
         Name of the mapped axis for collectives, if there is one.
     """
 
-    __slots__ = ("axis_name", "concretized", "effectful", "is_over", "last_settings", "outer", "serial", "values")
+    __slots__ = (
+        *("axis_name", "concretized", "effectful", "is_over", "last_settings", "outer", "placements", "serial"),
+        "values",
+    )
 
     def __init__(self, outer: Trace, axis_name: Any = None):
         super().__init__()
@@ -133,6 +137,7 @@ class LaneTrace(Trace):
         self.last_settings = settings()
         self.serial = 0
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
+        self.placements: dict[str, None] = {}  # user's lines that ask for one
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
         self.values: dict[Variable, Any] = {}
 
@@ -171,6 +176,11 @@ class LaneTrace(Trace):
         if primitive.name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
             with set_current_trace(self):
                 return primitive.impl(*tracers, **params)
+        if asks_for_placement(primitive, params):
+            self.placements[user_line()] = None
+            if primitive.name in CONSTRAINTS:
+                return self.stage_value(tracers[0])
+            params = unplaced(params)
         inputs = [self.atom(t) for t in tracers]
         avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:

@@ -1,5 +1,7 @@
 """The front door: the functions that users call instead of brainstate's."""
 
+import functools
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -96,7 +98,7 @@ def vmap2_new_states(
     program = discover(module, init_kwargs, state_tag=state_tag, state_out_axes=state_out_axes, rewritten="error")
     topology = Topology.default_device() if mesh is None else Topology.from_mesh(mesh)
     planned = plan(program, topology, axis_size=axis_size, numerics=numerics, lanes_axis=spmd_axis_name)
-    return execute(compile(program, planned, mesh)).states
+    return _states_of(execute(compile(program, planned, mesh)))
 
 
 def pmap2_new_states(
@@ -175,7 +177,7 @@ def pmap2_new_states(
     planned = plan(
         program, Topology.from_mesh(mesh), axis_size=axis_size, strategy="pmap", numerics=numerics, lanes_axis=name
     )
-    return execute(compile(program, planned, mesh)).states
+    return _states_of(execute(compile(program, planned, mesh)))
 
 
 def shard_new_states(
@@ -276,7 +278,21 @@ def _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, spmd_axis
         rewritten="error",
     )
     run_inline(program, axis_size, spmd_axis_name)
+    for note in program.notes:
+        _log_once(note)
     return states_by_axis(program)
+
+
+def _states_of(result: InitResult) -> StatesByAxis:
+    """Give the caller the states; the notes, for which there is no receipt, go to the log."""
+    for note in result.receipt.notes:
+        _log_once(note)
+    return result.states
+
+
+@functools.lru_cache(maxsize=1024)
+def _log_once(note: str) -> None:
+    logging.getLogger("shardinit").warning(note)
 
 
 def _is_eager() -> bool:

@@ -99,7 +99,7 @@ def launch(
             environments[rank]["CUDA_VISIBLE_DEVICES"] = gpus[rank]
     command = [*PROGRAM, "run", *arguments]
     echo = Echo(log == o.LogFormat.json, 0 if asked["as_json"] else None)
-    echo.say(f"{processes} processes on this machine, logs in {folder}", folder=str(folder))
+    echo.say(f"{processes} process{'es' * (processes > 1)} on this machine, logs in {folder}", folder=str(folder))
     job = Job(command, environments, processes, folder, seconds, grace)
     _write_launch(folder, processes, command)
     with held:

@@ -18,7 +18,7 @@ def initialize_states(asked: Asked, rank: Rank, as_json: bool) -> None:
     program, planned = asked.plan(rank)
     rank.planned_bytes = planned.bytes_per_device
     rank.write_plan(planned.to_json())
-    rank.event("planned", f"{len(planned.states)} states, {planned.bytes_per_device} bytes per device")
+    rank.event("planned", f"{_count(len(planned.states))}, {planned.bytes_per_device} bytes per device")
     if rank.is_first and not as_json:
         _show_table(planned)
     from shardinit.compile.compiler import compile
@@ -36,7 +36,7 @@ def initialize_states(asked: Asked, rank: Rank, as_json: bool) -> None:
             compiled = compile(program, planned)
             rank.event("executing", f"{len(compiled.sequence)} pieces by {len(compiled.programs)} programs")
             result = execute(compiled, progress=progress)
-        rank.event("written", f"{result.receipt.states} states in {time.perf_counter() - started:.2f} s")
+        rank.event("written", f"{_count(result.receipt.states)} in {time.perf_counter() - started:.2f} s")
         summaries = rank.finish(_summary(rank, result.receipt))
     except Exception as error:
         fail(FAILED, "initialization failed", error)
@@ -97,7 +97,7 @@ def _show_table(planned: Any) -> None:
     from shardinit.plan.text import plan_table, rendered
     from shardinit.wording import size_text
 
-    print(f"{len(planned.states)} states, axis_size={planned.axis_size}; {planned.reason}\n")
+    print(f"{_count(len(planned.states))}, axis_size={planned.axis_size}; {planned.reason}\n")
     print(rendered(plan_table(planned), width()))
     print(f"\n{size_text(planned.bytes_per_device)} per device ({planned.bytes_per_device} bytes)")
 
@@ -105,3 +105,7 @@ def _show_table(planned: Any) -> None:
 def width() -> int:
     """Columns for tables."""
     return max(shutil.get_terminal_size().columns, 114) if sys.stdout.isatty() else 120
+
+
+def _count(states: int) -> str:
+    return f"{states} state{'s' * (states != 1)}"

@@ -148,6 +148,7 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
             raise PlanError(
                 f"the plan is of another program: it has {planned} where the program has {ours}. Plan again."
             )
+    _check_digests(program, plan)
     started = time.perf_counter()
     if mesh is None:
         mesh = make_mesh(plan)
@@ -155,6 +156,18 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         check_mesh(plan, mesh)
     with no_ambient_mesh(), jax.disable_jit(False), entered(program.settings):
         return _compile(program, plan, mesh, started)
+
+
+def _check_digests(program: LaneProgram, plan: InitPlan) -> None:
+    """Refuse the plan of other code, also where its states look the same."""
+    if not plan.digests or plan.program is program:
+        return
+    pairs = zip(program.specs, program.digests(), plan.digests, strict=True)
+    if differing := [spec.name for spec, ours, planned in pairs if ours != planned]:
+        raise PlanError(
+            f"the plan is of another program: init makes {listed(differing)} in another way than when it was "
+            f"planned ({len(differing)} of {len(program.specs)} states). Plan again."
+        )
 
 
 def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: float) -> CompiledInit:

@@ -9,6 +9,7 @@ from brainstate import State
 from shardinit.discover.graph import Change, Snapshot
 from shardinit.lane.equations import Atom, Equation, Variable
 from shardinit.lane.key_rows import key_words
+from shardinit.lane.program_digest import output_digests
 from shardinit.lane.work import Work, work_of
 from shardinit.plan.specs import PieceSpec, StateSpec
 from shardinit.private_jax import Settings, settings
@@ -101,6 +102,10 @@ class LaneProgram:
         """Describe the pieces, and rows and words of the key tables, as the planner needs them."""
         work = self.work(on_mesh=on_mesh, whole_lanes=whole_lanes)
         return work.specs, tuple((table.rows_held, key_words(table.dtype)) for table in work.tables)
+
+    def digests(self) -> tuple[str, ...]:
+        """Digest what makes each output: equal in every process that runs the same code."""
+        return output_digests([o.atoms for o in self.outputs], [r.variable for r in self.random_inputs])
 
     @property
     def specs(self) -> tuple[StateSpec, ...]:

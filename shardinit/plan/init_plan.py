@@ -16,7 +16,7 @@ Strategy = Literal["vmap", "shard_map", "gspmd", "pmap"]
 Numerics = Literal["exact", "fused"]
 Remainder = Literal["factor", "replicate", "pad", "error"]
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,8 @@ class InitPlan:
         Other meshes that were considered.
     of_program
         Whether the steps are those of a program; of specs alone each state is taken for one draw.
+    digests
+        What makes each state, as digests of the program it was planned for; none for specs alone.
     program
         The lane program, if it was planned from one; not part of the data.
     """
@@ -146,6 +148,7 @@ class InitPlan:
     steps: tuple[Step, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     of_program: bool = False
+    digests: tuple[str, ...] = ()
     program: Annotated[Any, "not serialized"] = field(default=None, compare=False, repr=False)
 
     @property

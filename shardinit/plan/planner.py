@@ -209,7 +209,8 @@ class _Search:
                     continue
                 if self.budget is None or found.peak_bytes <= self.budget:
                     others = [_left(choices[j], sizes[j], found) for j in order[place + 1 :]]
-                    return replace(found, rejected=_distinct([*rejected, *others]))
+                    digests = () if self.work.program is None else self.work.program.digests()
+                    return replace(found, digests=digests, rejected=_distinct([*rejected, *others]))
                 why = f"its peak of {size_text(found.peak_bytes)} does not fit memory_budget={size_text(self.budget)}"
                 rejected.append(Rejected(choices[i].mesh_axes, found.bytes_per_device, found.peak_bytes, why))
         if broken is not None and all(r.peak_bytes is None for r in rejected):

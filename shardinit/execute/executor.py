@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
 from shardinit.compile.keys import key_after
+from shardinit.errors import ArgumentTypeError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.memory import measured_peaks
 from shardinit.execute.receipt import Receipt
@@ -125,6 +126,12 @@ def execute(
         If the mesh is that of several processes, and their random states or a state that all lanes share
         differ, or one does not come.
     """
+    if not isinstance(compiled, CompiledInit):
+        raise ArgumentTypeError(f"execute got a {type(compiled).__name__}. Pass what compile(program, plan) returns.")
+    if progress is not None and not callable(progress):
+        raise ArgumentTypeError(
+            f"progress={progress!r} is a {type(progress).__name__}. Pass a function of pieces done and their total."
+        )
     started = time.perf_counter()
     program, plan = compiled.program, compiled.plan
     keys = _base_keys(compiled, key)

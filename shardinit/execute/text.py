@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from shardinit.plan.text import plan_table, rendered
-from shardinit.wording import size_text
+from shardinit.wording import counted, size_text
 
 if TYPE_CHECKING:
     from shardinit.execute.executor import InitResult
@@ -17,13 +17,15 @@ def receipt_text(receipt: "Receipt") -> str:
     span = " to ".join(dict.fromkeys(size_text(b) for b in (held[0], held[-1]))) if held else "0 B"
     equal = "equal to the plan" if held == [receipt.planned_bytes] else f"planned {size_text(receipt.planned_bytes)}"
     strategies = ", ".join(f"{count} {name}" for name, count in receipt.strategies.items())
+    where = "one device" if len(measured) == 1 else f"each of {len(measured)} devices"
     lines = [
-        f"{receipt.states} states ({receipt.arrays} arrays) x {receipt.axis_size} lanes in {receipt.seconds:.2f} s: "
+        f"{counted(receipt.states, 'state')} ({counted(receipt.arrays, 'array')}) x "
+        f"{counted(receipt.axis_size, 'lane')} in {receipt.seconds:.2f} s: "
         f"discover {receipt.discover_seconds:.2f}, plan {receipt.plan_seconds:.2f}, "
         f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
         f"{receipt.programs} unique programs ({', and '.join(p for p in (strategies, 'the keys') if p)}), "
         f"{receipt.cached_programs} of them compiled before",
-        f"{span} on each of {len(measured)} devices, {equal}; {_peak_text(receipt)}; numerics={receipt.numerics}",
+        f"{span} on {where}, {equal}; {_peak_text(receipt)}; numerics={receipt.numerics}",
     ]
     if receipt.constant_bytes:
         lines.append(f"{size_text(receipt.constant_bytes)} that init closes over were whole on each device meanwhile")

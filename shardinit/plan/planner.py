@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -165,13 +165,22 @@ class _Work:
     @classmethod
     def of(cls, program_or_specs: Any, rules: Any) -> "_Work":
         program = program_or_specs if hasattr(program_or_specs, "pieces") else None
-        specs = tuple(getattr(program_or_specs, "specs", program_or_specs))
+        given = getattr(program_or_specs, "specs", program_or_specs)
+        if not isinstance(given, Iterable) or isinstance(given, (str, dict)):
+            name = given.__name__ if isinstance(given, type) else type(given).__name__
+            raise ArgumentTypeError(
+                f"cannot plan a {name}. Pass what discover(module) returns, or the StateSpec of every state."
+            )
+        specs = tuple(given)
         for spec in specs:
             if not isinstance(spec, StateSpec):
                 raise ArgumentTypeError(
                     f"cannot plan a {type(spec).__name__}. Pass what discover returns, or the StateSpec of every state."
                 )
         states = specs if program is None else [o.state for o in program.outputs]
+        for spec in specs:
+            if any(size < 0 for leaf in spec.leaves for size in (*leaf.shape, leaf.itemsize)):
+                raise ArgumentError(f"cannot plan {spec}: a size is negative. Mend the arguments of init.")
         return cls(specs, match_rules(rules, specs, states), program)
 
     def pieces(self, states: Sequence[StatePlan], mesh: MeshChoice):

@@ -12,6 +12,7 @@ from brainstate import State, StateTraceStack, catch_new_states
 from brainstate.random import RandomState
 
 from shardinit.ambient import no_ambient_mesh
+from shardinit.discover.auxiliary import without_tracers
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
 from shardinit.discover.graph import Change, Snapshot, find_leaves, named
 from shardinit.discover.host_draws import watched_draws
@@ -20,7 +21,7 @@ from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentError, ArgumentTypeError, LaneValueError, RewrittenStateError
-from shardinit.lane.equations import Variable, as_atom, is_on_host
+from shardinit.lane.equations import Variable, as_atom, is_on_host, primitive_names, slice_of
 from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
@@ -243,6 +244,7 @@ def _key_aval(value: Any) -> Any:
 def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple], filters: AxisFilters) -> Output:
     path = paths.get(id(state), ())
     leaves, tree = jax.tree.flatten(value)
+    tree = without_tracers(tree, lambda tracer, place: _auxiliary_value(tracer, state, path, place))
     atoms = tuple(leaf.atom if isinstance(leaf, LaneTracer) else as_atom(leaf) for leaf in leaves)
     spec = StateSpec(
         path=tuple(map(str, path)),
@@ -253,6 +255,18 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
         kind=kind,
     )
     return Output(spec, atoms, state, tree)
+
+
+def _auxiliary_value(tracer: LaneTracer, state: State, path: tuple, place: tuple) -> Any:
+    """Value of a tracer in the auxiliary data of a state's pytree, which has no lanes."""
+    name, where = ".".join(map(str, path)) or "(not held by the module)", ".".join(map(str, place))
+    if tracer.atom.on_axis:
+        raise LaneValueError(
+            f"cannot keep {tracer.aval.str_short()} of {where} in {name} ({type(state).__name__}): its value differs "
+            "by lane, and it is in the auxiliary data of a pytree, which has no lanes. Make it a leaf of that class "
+            "(return it with the children in tree_flatten), or derive it from something that all lanes share."
+        )
+    return tracer._trace.concrete(tracer, f"{where} in {name} (auxiliary data)")
 
 
 def _attribute_outputs(changes: list[Change], trace: LaneTrace) -> list[Output]:
@@ -328,6 +342,10 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
         )
     if stuck:
         notes.append(_stuck_note(stuck))
+    without_jit = getattr(jax.config, "jax_disable_jit", False)
+    opened = [o.spec.name for o in outputs if without_jit and _has_loops_inside(o)]
+    if opened:
+        notes.append(f"under jax.disable_jit() eager JAX opens gamma draws, here they stay compiled: {listed(opened)}")
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
         notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")
@@ -335,6 +353,10 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
     if rbg:
         notes.append(f"keys of {listed(sorted(rbg))}: values can depend on the number of lanes per device")
     return tuple(notes)
+
+
+def _has_loops_inside(output: Output) -> bool:
+    return any("random_gamma" in primitive_names(e.primitive, e.params) for e in slice_of(output.atoms))
 
 
 def _is_same_random_everywhere(output: Output) -> bool:

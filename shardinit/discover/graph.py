@@ -21,7 +21,19 @@ from shardinit.discover import host_objects
 
 # Objects of these packages are values, not parts of a module.
 OPAQUE_PACKAGES = frozenset({"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging"})
-OPAQUE_TYPES = (type, types.ModuleType, str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType)
+OPAQUE_TYPES = (
+    jax.core.Tracer,
+    type,
+    types.ModuleType,
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    types.BuiltinFunctionType,
+)
 HOST_KINDS = frozenset({"generator", "buffer", "iterator"})
 ITEMS = (list, dict, set, deque)
 # Immutable, but they may hold containers.

@@ -152,7 +152,7 @@ class LaneTrace(Trace):
             value = value.full_lower()
         return as_atom(value)
 
-    def concrete(self, tracer: LaneTracer) -> jax.Array:
+    def concrete(self, tracer: LaneTracer, place: str | None = None) -> jax.Array:
         atom = tracer.atom
         with set_current_trace(self.outer):
             if isinstance(atom, Variable) and atom not in self.values:
@@ -161,7 +161,7 @@ class LaneTrace(Trace):
                 (value,) = evaluate([atom], known)
                 small = {v: x for v, x in known.items() if math.prod(v.aval.shape) <= SMALL}
                 self.values = small | {atom: value} | self.values
-                line = user_line()
+                line = place or user_line()
                 self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
         return self.values[atom] if isinstance(atom, Variable) else atom.value
 

@@ -67,6 +67,7 @@ def _write_state(output: Output, leaves: list[Any], level: int) -> None:
     if output.spec.kind == "new":
         state.stack_level = level
         vars(state)["_trace_state"] = StateJaxTracer()
+        state._value = value  # of the same tree: auxiliary data that are arrays cannot be compared
         state.restore_value(value)
     else:
         state._value, state._been_writen = value, True

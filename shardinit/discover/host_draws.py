@@ -39,7 +39,11 @@ def watched_draws() -> Iterator[dict[str, None] | None]:
     def called(code, offset, function, first):
         if code.co_filename.startswith(SEEDING):
             return monitoring.DISABLE
-        if threading.get_ident() == thread and _draws(function, first) and not _is_seeding(sys._getframe(1)):
+        if not _draws(function, first):
+            # A line of the user's may call a generator the next time; in libraries, looking again costs too much.
+            of_library = code.co_filename.startswith(STDLIB) or "-packages" in code.co_filename
+            return monitoring.DISABLE if of_library else None
+        if threading.get_ident() == thread and not _is_seeding(sys._getframe(1)):
             lines[user_line()] = None
         return None
 

@@ -25,13 +25,14 @@ from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
-from shardinit.lane.equations import Atom, Equation, Variable
+from shardinit.lane.equations import Atom, Variable
 from shardinit.lane.key_rows import KeyTable
 from shardinit.lane.primitives import accumulates
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
+from shardinit.plan.rounding import VECTOR
 from shardinit.private_jax import configuration, entered
 
 CACHED_EXECUTABLES = 1024
@@ -189,7 +190,7 @@ def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: f
         sum(len(o.atoms) for o in program.outputs),
         time.perf_counter() - started,
         compiler.cached,
-        _numerics_notes(program, plan, work.equations),
+        _numerics_notes(program, plan, work),
     )
 
 
@@ -213,19 +214,19 @@ def prepare(
             return placements[index]
         return Placement(None, (), "local") if index in work.local else _handed_on(atom, layout)
 
-    order, slices = _order(plan, work)
-    unique = unique_programs(work.pieces, order, slices, placement)
+    order, slices, whole = _order(plan, work)
+    unique = unique_programs(work.pieces, order, slices, whole, placement)
     number = {id(instance): n for n, u in enumerate(unique) for instance in u.instances}
     sequence = tuple((number[id(work.pieces[at][1])], work.pieces[at][1]) for at in order)
     return work, layout, unique, sequence
 
 
-def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int]]:
-    """Order and slices of the pieces as planned; a plan of specs alone knows no pieces."""
+def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
+    """Order, slices, and what each device computes whole, as planned; a plan of specs alone knows no pieces."""
     order = [piece for step in plan.steps for piece in step.pieces]
     if plan.of_program and sorted(order) == list(range(len(work.pieces))):
         slices = {piece: step.slices for step in plan.steps for piece in step.pieces}
-        return order, [slices[at] for at in range(len(work.pieces))]
+        return order, [slices[at] for at in range(len(work.pieces))], _pieces(plan, "whole")
     if plan.memory_budget is not None:
         raise PlanError(
             f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
@@ -233,7 +234,11 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int]]:
         )
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
-    return [*linked, *alone], [1] * len(work.pieces)
+    return [*linked, *alone], [1] * len(work.pieces), set()
+
+
+def _pieces(plan: InitPlan, rounding: str) -> set[int]:
+    return {piece for step in plan.steps if step.rounding == rounding for piece in step.pieces}
 
 
 def _placements(program: LaneProgram, plan: InitPlan, work: Work) -> dict[int, Placement]:
@@ -257,18 +262,26 @@ def _handed_on(atom: Atom, layout: Layout) -> Placement:
     return Placement(None, plain, strategy)
 
 
-def _numerics_notes(program: LaneProgram, plan: InitPlan, equations: Sequence[Equation]) -> tuple[str, ...]:
+def _numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[str, ...]:
     """Say where a last bit can differ from brainstate's."""
     if plan.numerics == "fused":
         return ("numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's",)
     sums: set[Variable] = set()
-    for equation in equations:
+    for equation in work.equations:
         if accumulates(equation) or any(a in sums for a in equation.inputs):
             sums.update(equation.outputs)
+    notes = []
     names = [o.spec.name for o in program.outputs if any(a in sums for a in o.atoms)]
-    if not names or (plan.lane_shards == 1 and all(step.slices == 1 for step in plan.steps)):
-        return ()
-    return (f"sums whose last bit the backend itself lets depend on the number of lanes at once: {listed(names)}",)
+    if names and (plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps)):
+        text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
+        notes.append(f"{text}: {listed(names)}")
+    owners = [o.spec.name for o in program.outputs for _ in o.atoms]
+    uneven = {i for at in _pieces(plan, "uneven") for i, _ in work.pieces[at][1].outputs if i is not None}
+    if uneven and plan.of_program:
+        names = list(dict.fromkeys(owners[i] for i in sorted(uneven) if i < len(owners)))
+        text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
+        notes.append(f"{text}: {listed(names)}. A device's elements should be a multiple of {VECTOR}")
+    return tuple(notes)
 
 
 def layout_for(program: UniqueProgram, layout: Layout) -> Layout:

@@ -1,7 +1,7 @@
 """Unique programs: pieces of equal structure and placement, compiled once for all of them."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Placement:
     strategy: str
 
 
-Key = tuple[Content, tuple[Placement, ...], int]
+Key = tuple[Content, tuple[Placement, ...], int, bool]
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +48,8 @@ class UniqueProgram:
         One per output.
     slices
         Into how many slices the lanes of a device are cut, one after the other.
+    whole
+        Whether every device computes all lanes of it, and keeps its part.
     instances
         The pieces that it makes, in the order in which they run.
     """
@@ -56,6 +58,7 @@ class UniqueProgram:
     structure: Structure
     placements: tuple[Placement, ...]
     slices: int = 1
+    whole: bool = False
     instances: list[Instance] = field(default_factory=list)
 
     @property
@@ -79,6 +82,7 @@ def unique_programs(
     pieces: Sequence[tuple[Structure, Instance]],
     order: Sequence[int],
     slices: Sequence[int],
+    whole: Collection[int],
     placement: Callable[[int | None, Any], Placement],
 ) -> list[UniqueProgram]:
     """Group pieces by structure, placement and slices; programs come in the order of their first piece.
@@ -91,6 +95,8 @@ def unique_programs(
         The order in which to run them.
     slices
         Of each piece.
+    whole
+        The pieces that every device computes for all lanes.
     placement
         Placement of an output, given its index in the program (None if it is handed on) and its atom.
     """
@@ -98,7 +104,9 @@ def unique_programs(
     for at in order:
         structure, instance = pieces[at]
         placements = tuple(placement(index, atom) for index, atom in instance.outputs)
-        key = (structure.content, placements, slices[at])
-        program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at]))
+        if at in whole:
+            placements = tuple(Placement(p.out_axis, (None,) * len(p.partition_spec), "vmap") for p in placements)
+        key = (structure.content, placements, slices[at], at in whole)
+        program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at], at in whole))
         program.instances.append(instance)
     return list(programs.values())

@@ -74,6 +74,7 @@ class _Runner:
         self.handed_on: dict[Variable, Any] = {}
         self.key_tables: dict[tuple[int, Layout], jax.Array] = {}
         self.constants: dict[int, dict[Any, Any]] = {}
+        self.planned = [leaf for state in compiled.plan.states for leaf in state.leaves]
         instances = [i for p in compiled.programs for i in p.program.instances]
         self.readers: Counter[Variable] = Counter(v for i in instances for v in i.shared)
         self.constant_readers = Counter(id(c) for i in instances for c in i.constants)
@@ -117,10 +118,17 @@ class _Runner:
             placed[layout.replicated] = _put(host, layout)
         return placed[layout.replicated]
 
-    def finish(self, instance, outputs) -> None:
+    def _as_planned(self, index: int, value: Any) -> Any:
+        """Keep each device's part of what all of them computed whole."""
+        if index >= self.compiled.leaves:
+            return value
+        wanted = NamedSharding(value.sharding.mesh, PartitionSpec(*self.planned[index].partition_spec))
+        return jax.device_put(value, wanted)
+
+    def finish(self, program, instance, outputs) -> None:
         for (index, atom), value in zip(instance.outputs, outputs, strict=True):
             if index is not None:
-                self.values[index] = value
+                self.values[index] = self._as_planned(index, value) if program.whole else value
             elif atom in self.readers:
                 self.handed_on[atom] = value
         for variable in instance.shared:
@@ -161,7 +169,7 @@ class _Launcher:
         ]
         shared = [_in_layout(runner.handed_on[v], v, layout) for v in instance.shared]
         self.counter, outputs = self.executable(keys, self.counter, rows, literals, constants, shared)
-        runner.finish(instance, outputs)
+        runner.finish(program, instance, outputs)
 
 
 def _put(value: Any, layout: Layout) -> Any:

@@ -1,5 +1,7 @@
 """What the compiler needs to know of single primitives, by name."""
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -51,6 +53,53 @@ ACCUMULATING = frozenset(
     {"reduce_sum", "reduce_prod", "dot_general", "conv_general_dilated", "cumsum", "cumprod", "cumlogsumexp"}
     | {"reduce_window_sum", "ragged_dot", "scatter-add", "scatter_add"}
 )
+
+# Each of these rounds alike wherever in an array an element is: one instruction of the processor, or none.
+ROUND_ALIKE = MOVES | frozenset(
+    {"add", "sub", "mul", "div", "neg", "abs", "max", "min", "sign", "floor", "ceil", "round", "sqrt", "square"}
+    | {"convert_element_type", "bitcast_convert_type", "clamp", "real", "imag", "conj", "complex", "iota", "is_finite"}
+    | {
+        "reduce_max",
+        "reduce_min",
+        "sort",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "add_any",
+        "nextafter",
+        "reduce_precision",
+    }
+    | {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"}
+)
+CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
+
+
+def rounded_by_place(equations: Sequence[Any]) -> Iterator[int]:
+    """Yield the elements of each array of floats whose last bits can depend on their place in it, on a CPU.
+
+    Collectives must stay on the mesh axis whose lanes they are over: with one there is nothing to choose.
+    """
+    if any(not COLLECTIVES.isdisjoint(primitive_names(e.primitive, e.params)) for e in equations):
+        return
+    for equation in equations:
+        if getattr(equation.outputs[0], "on_axis", True) and _rounds_by_place(
+            equation.primitive, equation.params, equation.outputs
+        ):
+            yield from (math.prod(v.aval.shape) for v in equation.outputs)
+
+
+def _rounds_by_place(primitive: Any, params: dict[str, Any], outputs: Sequence[Any]) -> bool:
+    jaxprs = jaxprs_of(params)
+    if not jaxprs:
+        floats = any(jax.numpy.issubdtype(v.aval.dtype, jax.numpy.inexact) for v in outputs)
+        return floats and primitive.name not in ROUND_ALIKE
+    names = [n for j in jaxprs for e in j.eqns for n in primitive_names(e.primitive, e.params)]
+    return all(not kind.isdisjoint(names) for kind in CONTRACTED) or any(
+        _rounds_by_place(e.primitive, e.params, e.outvars) for j in jaxprs for e in j.eqns
+    )
 
 
 def pure_params(equation: Equation) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from shardinit.lane.digest import Content
 from shardinit.lane.equations import Atom, Equation, Variable, is_key, is_on_host, slice_of
 from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.pieces import cut
-from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, rounded_by_place
 from shardinit.lane.structure import Instance, Structure, structure_of
 from shardinit.lane.temporaries import memory_of
 from shardinit.plan.specs import PieceMemory, PieceSpec, leaf_spec
@@ -96,6 +96,7 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
     numbers: dict[Variable, int] = {}
     arrays: dict[int, int] = {}
     known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
+    elements: dict[Content, tuple[int, ...]] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
         if structure.content not in known:
@@ -106,6 +107,7 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
                 not any(contains(e, COLLECTIVES) for e in structure.equations)
                 and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             )
+            elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations))))
         made = [
             (numbers.setdefault(atom, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
             for index, atom in instance.outputs
@@ -124,6 +126,7 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
                     for value, aval in zip(instance.constants, structure.constants, strict=True)
                 ),
                 4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
+                elements[structure.content],
             )
         )
     return tuple(specs)

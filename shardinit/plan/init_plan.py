@@ -15,6 +15,7 @@ from shardinit.plan.topology import Topology
 Strategy = Literal["vmap", "shard_map", "gspmd", "pmap"]
 Numerics = Literal["exact", "fused"]
 Remainder = Literal["factor", "replicate", "pad", "error"]
+Rounding = Literal["same", "whole", "uneven"]
 
 VERSION = 3
 
@@ -75,6 +76,9 @@ class Step:
         Into how many slices the lanes of a device are cut, one after the other.
     constants
         Most bytes of arrays from outside (that init closes over) that are on the device meanwhile, beside the others.
+    rounding
+        How a CPU rounds: ``same`` as in eager brainstate; ``whole`` also, since every device computes all lanes and
+        keeps its part; ``uneven``: in parts that are too large for that, so that last bits can differ.
     """
 
     pieces: tuple[int, ...]
@@ -85,6 +89,7 @@ class Step:
     peak: int
     slices: int = 1
     constants: int = 0
+    rounding: Rounding = "same"
 
 
 @dataclass(frozen=True, slots=True)

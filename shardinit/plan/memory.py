@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardinit.plan.factor import divisors
-from shardinit.plan.init_plan import StatePlan, Step
+from shardinit.plan.init_plan import Rounding, StatePlan, Step
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.placement import MeshChoice
+from shardinit.plan.rounding import VECTOR, parts_of
 from shardinit.plan.specs import Bytes, LeafSpec, PieceMemory, PieceSpec
 
 # What a piece needs whatever its size: its counter, rows of tables, scratch (read off XLA's figures).
@@ -30,7 +31,7 @@ class Load:
 
     ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts. A piece is ``linked`` if it takes values
     from others, or others from it. ``constants`` are numbers and bytes of the arrays from outside that it takes,
-    ``table_bytes`` those of its row in the tables of its program.
+    ``table_bytes`` those of its row in the tables of its program. ``elements`` are those of one device.
     """
 
     number: int
@@ -43,6 +44,8 @@ class Load:
     linked: bool
     constants: tuple[tuple[int, int], ...] = ()
     table_bytes: int = 0
+    rounding: Rounding = "same"
+    elements: tuple[int, ...] = ()
 
 
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
@@ -61,7 +64,9 @@ def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSp
     return tuple(pieces)
 
 
-def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: MeshChoice) -> list[Load]:
+def loads_of(
+    pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: MeshChoice, rounded: Sequence[Rounding]
+) -> list[Load]:
     """Tell what every piece costs on one device."""
     leaves = [
         (leaf, state, spec) for state in states for leaf, spec in zip(state.leaves, state.spec.leaves, strict=True)
@@ -70,55 +75,76 @@ def loads_of(pieces: Sequence[PieceSpec], states: Sequence[StatePlan], mesh: Mes
     any_split = any(s.strategy != "vmap" for s in states)
     read = {number for piece in pieces for number in piece.reads}
     loads = []
-    for number, piece in enumerate(pieces):
+    for number, (piece, rounding) in enumerate(zip(pieces, rounded, strict=True)):
         own = [leaves[i] for i in piece.leaves]
         made = tuple(spec for _, spec in piece.makes)
         kind: tuple[Any, ...] = (
             piece.structure,
             piece.local,
+            rounding,
             made,
             tuple((leaf.shape, leaf.partition_spec, state.strategy, spec.itemsize) for leaf, state, spec in own),
         )
         if not piece.structure:
             kind = (*kind, piece.memory)
         if kind not in known:
-            known[kind] = _cost(piece, own, mesh, any_split)
+            known[kind] = _cost(piece, own, mesh, any_split, rounding == "whole")
         kept, handed, slices, temporaries = known[kind]
         numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
         linked = bool(piece.reads) or any(n in read for n, _ in numbers)
         constants = tuple((n, laid_out_bytes(spec.shape, spec.itemsize, mesh.platform)) for n, spec in piece.constants)
         loads.append(
-            Load(number, kept, numbers, piece.reads, slices, temporaries, kind, linked, constants, piece.table_bytes)
+            Load(
+                number,
+                kept,
+                numbers,
+                piece.reads,
+                slices,
+                temporaries,
+                kind,
+                linked,
+                constants,
+                piece.table_bytes,
+                rounding,
+                tuple(
+                    count * mesh.axis_size // parts_of([(s, leaf) for leaf, s, _ in own], mesh)
+                    for count in piece.elements
+                ),
+            )
         )
     return loads
 
 
 def _cost(
-    piece: PieceSpec, own, mesh: MeshChoice, any_split: bool
+    piece: PieceSpec, own, mesh: MeshChoice, any_split: bool, whole: bool
 ) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     strategies = {state.strategy for _, state, _ in own}
     kept = sum(_laid_out(leaf, spec, mesh) for leaf, _, spec in own)
-    handed = tuple(_handed_on_bytes(spec, mesh, any_split) for _, spec in piece.makes)
+    handed = tuple(_handed_on_bytes(spec, mesh, any_split and not whole) for _, spec in piece.makes)
+    if whole:
+        made = sum(_all_lanes(leaf, spec, mesh) for leaf, _, spec in own)
+        return kept, handed, (1,), (piece.memory.peak(mesh.platform, mesh.axis_size) + made,)
     split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (
         not strategies and any_split and mesh.lanes is not None
     )
     lanes = 1 if piece.local else mesh.padded // mesh.shards if split else mesh.axis_size
     slices = divisors(lanes) if piece.sliceable else [1]
-    parts, whole = 1, 0
+    parts, exchanged = 1, 0
     if "gspmd" in strategies:
         shards = [_parts(leaf, mesh) // mesh.shards or 1 for leaf, _, _ in own]
         if piece.splittable:
             parts = min(shards)
         else:  # whole lanes are made, and each device keeps its part
-            whole = kept * (max(shards) - 1)
+            exchanged = kept * (max(shards) - 1)
         lanes_split = all(mesh.lanes in leaf.partition_spec for leaf, _, _ in own)
         if piece.splittable and not lanes_split and mesh.padded == mesh.axis_size:
             lanes, parts = mesh.padded, min(_parts(leaf, mesh) for leaf, _, _ in own)
         if mesh.padded != mesh.axis_size:  # computed over the lanes, then cut and exchanged
-            whole, parts = 2 * kept * mesh.padded // mesh.axis_size, 1
+            exchanged, parts = 2 * kept * mesh.padded // mesh.axis_size, 1
     own_bytes = kept + sum(handed)
     temporaries = tuple(
-        piece.memory.peak(mesh.platform, lanes // s) // parts + whole + (own_bytes // s if s > 1 else 0) for s in slices
+        piece.memory.peak(mesh.platform, lanes // s) // parts + exchanged + (own_bytes // s if s > 1 else 0)
+        for s in slices
     )
     return kept, handed, tuple(slices), temporaries
 
@@ -128,6 +154,10 @@ def _laid_out(leaf: Any, spec: LeafSpec, mesh: MeshChoice) -> int:
         return 0
     shard = [n // mesh.axes[name] if name else n for n, name in zip(leaf.shape, leaf.partition_spec, strict=True)]
     return laid_out_bytes(shard, spec.itemsize, mesh.platform)
+
+
+def _all_lanes(leaf: Any, spec: LeafSpec, mesh: MeshChoice) -> int:
+    return laid_out_bytes(leaf.shape, spec.itemsize, mesh.platform) if leaf.bytes_per_device else 0
 
 
 def _parts(leaf: Any, mesh: MeshChoice) -> int:
@@ -140,13 +170,15 @@ def _handed_on_bytes(spec: LeafSpec, mesh: MeshChoice, any_split: bool) -> int:
     return laid_out_bytes(shape, spec.itemsize, mesh.platform)
 
 
-def key_bytes(tables: Sequence[tuple[int, int]], states: Sequence[StatePlan], mesh: MeshChoice) -> int:
+def key_bytes(
+    tables: Sequence[tuple[int, int]], states: Sequence[StatePlan], mesh: MeshChoice, rounded: Sequence[Rounding]
+) -> int:
     """Bytes of the key tables (rows and words of a key), which live until everything is made.
 
     Pieces whose lanes are split and pieces whose lanes are not have tables of their own.
     """
     batched = {s.strategy for s in states if s.spec.out_axis is not None}
-    lanes = [mesh.axis_size] if "vmap" in batched or not batched else []
+    lanes = [mesh.axis_size] if "vmap" in batched or not batched or "whole" in rounded else []
     if batched - {"vmap"}:
         lanes.append(mesh.padded // mesh.shards)
     return sum(laid_out_bytes((rows, n, words), 4, mesh.platform) for rows, words in tables for n in lanes)
@@ -217,7 +249,10 @@ def _run(
         slices, temporaries = _slicing(load, room)
         peak = before_last + made + temporaries + least + constants
         pieces = tuple(piece.number for piece in loads[at:end])
-        steps.append(Step(pieces, names[load.number], held, count * made, temporaries, peak, slices, constants))
+        rounding = "uneven" if any(n % (VECTOR * slices) for n in load.elements) and slices > 1 else load.rounding
+        steps.append(
+            Step(pieces, names[load.number], held, count * made, temporaries, peak, slices, constants, rounding)
+        )
         held += count * made
         sizes.update(load.handed_on)
         for number in load.reads:

@@ -13,6 +13,7 @@ from shardinit.plan.factor import meshes
 from shardinit.plan.init_plan import InitPlan, Numerics, Rejected, Remainder, StatePlan, Step, Strategy, has_whole_lanes
 from shardinit.plan.memory import key_bytes, loads_of, pieces_of_specs, schedule
 from shardinit.plan.placement import MeshChoice, place_all
+from shardinit.plan.rounding import roundings
 from shardinit.plan.rules import Placed, match_rules
 from shardinit.plan.score import bytes_by_mesh, ranked
 from shardinit.plan.specs import StateSpec
@@ -264,8 +265,9 @@ class _Search:
         pieces, tables = self.work.pieces(states, mesh)
         states = _made_together(pieces, states)
         names = _first_names(pieces, states)
-        keys = key_bytes(tables, states, mesh)
-        steps: tuple[Step, ...] = schedule(loads_of(pieces, states, mesh), keys, names, mesh, self.budget)
+        rounded = roundings(pieces, states, tables, mesh)
+        keys = key_bytes(tables, states, mesh, rounded)
+        steps: tuple[Step, ...] = schedule(loads_of(pieces, states, mesh, rounded), keys, names, mesh, self.budget)
         return InitPlan(
             axis_size=mesh.axis_size,
             topology=self.topology,

@@ -152,6 +152,8 @@ class PieceSpec:
         Whether it can run in slices of lanes: no collective over the lanes in it, no keys or weak types made.
     local
         Whether it runs on the default device alone.
+    elements
+        Elements of one lane of each array that a CPU may round otherwise in parts (``plan/rounding.py``).
     constants
         Arrays from outside that it takes: a number, the same for the same array, and a description.
     table_bytes
@@ -168,6 +170,7 @@ class PieceSpec:
     local: bool = False
     constants: tuple[tuple[int, LeafSpec], ...] = ()
     table_bytes: int = 0
+    elements: tuple[int, ...] = ()
 
 
 def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:

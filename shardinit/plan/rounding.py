@@ -1,0 +1,56 @@
+"""Where a CPU's last bits depend on how many elements it computes at once.
+
+XLA's CPU backend computes elements in vectors. What does not fill one, at the end of an array or in a small array,
+goes through other code, which may round ``exp`` or a normal draw the other way. Eager brainstate computes all lanes
+in one array, a device its own lanes only. So where the parts of a small piece would not fill their vectors, every
+device computes it for all lanes and keeps its part; of a large piece the receipt says so.
+"""
+
+import math
+from collections.abc import Sequence
+
+from shardinit.plan.init_plan import LeafPlan, Rounding, StatePlan
+from shardinit.plan.placement import MeshChoice
+from shardinit.plan.specs import PieceSpec
+
+VECTOR = 16  # elements of the widest vector that there is: AVX-512 holds 16 of four bytes
+UNROLLED = 4 * VECTOR  # with fewer, the compiler writes the whole loop out
+MOST_WHOLE = 1 << 15  # elements of all lanes that every device may compute
+MOST_KEYS = 1 << 20  # bytes of the keys of all lanes that every device may hold for it
+
+
+def roundings(
+    pieces: Sequence[PieceSpec], states: Sequence[StatePlan], tables: Sequence[tuple[int, int]], mesh: MeshChoice
+) -> tuple[Rounding, ...]:
+    """Decide for every piece: as eager anyhow, all lanes on every device, or split though its vectors are others."""
+    same: Rounding = "same"
+    if mesh.platform != "cpu" or all(state.strategy == "vmap" for state in states):
+        return (same,) * len(pieces)
+    key_bytes = sum(rows * words * 4 * mesh.axis_size for rows, words in tables)
+    owners = [(state, leaf) for state in states for leaf in state.leaves]
+    split: set[int] = set()  # numbers of the values that lie in parts
+    decided: list[Rounding] = []
+    for piece in pieces:
+        parts = parts_of([owners[i] for i in piece.leaves], mesh)
+        elements = [count * mesh.axis_size for count in piece.elements]
+        rounding = same
+        if not piece.local and any(_is_uneven(count, parts) for count in elements):
+            small = max(elements) <= MOST_WHOLE and key_bytes <= MOST_KEYS
+            rounding = "whole" if small and split.isdisjoint(piece.reads) else "uneven"
+        if rounding != "whole":
+            split.update(number for number, spec in piece.makes if spec.by_lane)
+        decided.append(rounding)
+    return tuple(decided)
+
+
+def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int:
+    """Into how many parts the arrays of a piece are split, given the states that it makes."""
+    if own and all(state.strategy == "vmap" for state, _ in own):
+        return 1
+    names = {name for _, leaf in own for name in leaf.partition_spec if name}
+    return math.prod(mesh.axes[name] for name in names | ({mesh.lanes} if mesh.lanes else set()))
+
+
+def _is_uneven(elements: int, parts: int) -> bool:
+    part = elements // parts
+    return parts > 1 and (elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED)

@@ -13,7 +13,7 @@ from shardinit.plan.factor import meshes
 from shardinit.plan.init_plan import InitPlan, Numerics, Rejected, Remainder, StatePlan, Step, Strategy, has_whole_lanes
 from shardinit.plan.memory import key_bytes, loads_of, pieces_of_specs, schedule
 from shardinit.plan.placement import MeshChoice, place_all
-from shardinit.plan.rounding import roundings
+from shardinit.plan.rounding import MOST_WHOLE, roundings
 from shardinit.plan.rules import Placed, match_rules
 from shardinit.plan.score import bytes_by_mesh, ranked
 from shardinit.plan.specs import StateSpec
@@ -265,9 +265,13 @@ class _Search:
         pieces, tables = self.work.pieces(states, mesh)
         states = _made_together(pieces, states)
         names = _first_names(pieces, states)
-        rounded = roundings(pieces, states, tables, mesh)
-        keys = key_bytes(tables, states, mesh, rounded)
-        steps: tuple[Step, ...] = schedule(loads_of(pieces, states, mesh, rounded), keys, names, mesh, self.budget)
+        steps: tuple[Step, ...] = ()
+        for most_whole in (MOST_WHOLE if self.numerics == "exact" else 0, 0):
+            rounded = roundings(pieces, states, tables, mesh, most_whole)
+            keys = key_bytes(tables, states, mesh, rounded)
+            steps = schedule(loads_of(pieces, states, mesh, rounded), keys, names, mesh, self.budget)
+            if self.budget is None or max((s.peak for s in steps), default=0) <= self.budget:
+                break
         return InitPlan(
             axis_size=mesh.axis_size,
             topology=self.topology,

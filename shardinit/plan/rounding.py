@@ -20,9 +20,17 @@ MOST_KEYS = 1 << 20  # bytes of the keys of all lanes that every device may hold
 
 
 def roundings(
-    pieces: Sequence[PieceSpec], states: Sequence[StatePlan], tables: Sequence[tuple[int, int]], mesh: MeshChoice
+    pieces: Sequence[PieceSpec],
+    states: Sequence[StatePlan],
+    tables: Sequence[tuple[int, int]],
+    mesh: MeshChoice,
+    most: int,
 ) -> tuple[Rounding, ...]:
-    """Decide for every piece: as eager anyhow, all lanes on every device, or split though its vectors are others."""
+    """Decide for every piece: as eager anyhow, all lanes on every device, or split though its vectors are others.
+
+    ``most`` is the number of elements of all lanes that every device may compute. What the partitioner splits, or
+    exchanges between devices afterwards, is compiled to other loops, whatever its size.
+    """
     same: Rounding = "same"
     if mesh.platform != "cpu" or all(state.strategy == "vmap" for state in states):
         return (same,) * len(pieces)
@@ -31,11 +39,13 @@ def roundings(
     split: set[int] = set()  # numbers of the values that lie in parts
     decided: list[Rounding] = []
     for piece in pieces:
-        parts = parts_of([owners[i] for i in piece.leaves], mesh)
+        own = [owners[i] for i in piece.leaves]
+        parts = parts_of(own, mesh)
+        other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
         elements = [count * mesh.axis_size for count in piece.elements]
         rounding = same
-        if not piece.local and any(_is_uneven(count, parts) for count in elements):
-            small = max(elements) <= MOST_WHOLE and key_bytes <= MOST_KEYS
+        if not piece.local and any(_is_uneven(count, parts, other_loops) for count in elements):
+            small = max(elements) <= most and key_bytes <= MOST_KEYS
             rounding = "whole" if small and split.isdisjoint(piece.reads) else "uneven"
         if rounding != "whole":
             split.update(number for number, spec in piece.makes if spec.by_lane)
@@ -51,6 +61,6 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
     return math.prod(mesh.axes[name] for name in names | ({mesh.lanes} if mesh.lanes else set()))
 
 
-def _is_uneven(elements: int, parts: int) -> bool:
+def _is_uneven(elements: int, parts: int, other_loops: bool) -> bool:
     part = elements // parts
-    return parts > 1 and (elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED)
+    return parts > 1 and (other_loops or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED)

@@ -28,7 +28,7 @@ class Blocks(brainstate.nn.Module):
     def init_state(self):
         self.w = [ParamState(brainstate.random.normal(size=(8, 16)) * (0.1 + 0.01 * i)) for i in range(self.depth)]
         self.b = [ParamState(jnp.zeros(16)) for _ in range(self.depth)]
-        self.x = [ParamState(brainstate.random.truncated_normal(-2.0, 2.0, size=(4, 4))) for _ in range(self.depth)]
+        self.x = [ParamState(brainstate.random.truncated_normal(-2.0, 2.0, size=(8, 8))) for _ in range(self.depth)]
 
 
 def compiled_for(module, axis_size=8, mesh=None, **options):

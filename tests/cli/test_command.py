@@ -57,9 +57,9 @@ def test_run_json(folder):
 def test_plan(folder):
     done = shardinit(folder, "plan", "net.py:build", "--axis-size", "12", "--devices", "8")
     assert done.returncode == 0, done.stderr
-    assert "the other factor 2 is `model`" in done.stdout
+    assert "12 lanes on 6 of 8 devices" in done.stdout
     found = json.loads(shardinit(folder, "plan", "net:build", "--axis-size", "12", "--devices", "8", "--json").stdout)
-    assert found["mesh_axes"] == [["lanes", 4], ["model", 2]]
+    assert found["mesh_axes"] == [["lanes", 6]]
 
 
 @pytest.mark.parametrize(

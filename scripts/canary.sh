@@ -24,6 +24,7 @@ END
 "${pip[@]}" "${requirements[@]}"
 "${pip[@]}" --no-deps --editable .
 .canary/bin/python -m pip list --disable-pip-version-check 2> /dev/null | grep -iE '^(jax|jaxlib|brain[a-z]*|numpy|pydantic|typer|rich) '
+# shellcheck disable=SC2086  # arguments are several words
 PATH="$PWD/.canary/bin:$PATH" SHARDINIT_ANY_VERSION=1 .canary/bin/python -m pytest ${CANARY_ARGS:-} || {
   code=$?
   echo "Above is what breaks on the newest releases." >&2

@@ -9,7 +9,7 @@
 #
 # Interpreters are looked for on PATH and in pyenv's and uv's folders. One that is missing is a row of its own.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 # Name, Python, and what pip is asked for beside this checkout; the newest last.
 combinations() {

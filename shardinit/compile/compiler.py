@@ -25,7 +25,7 @@ from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
-from shardinit.lane.equations import Atom, Variable
+from shardinit.lane.equations import Atom
 from shardinit.lane.key_rows import KeyTable
 from shardinit.lane.primitives import accumulates
 from shardinit.lane.structure import Instance
@@ -266,22 +266,33 @@ def _numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[s
     """Say where a last bit can differ from brainstate's."""
     if plan.numerics == "fused":
         return ("numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's",)
-    sums: set[Variable] = set()
-    for equation in work.equations:
-        if accumulates(equation) or any(a in sums for a in equation.inputs):
-            sums.update(equation.outputs)
     notes = []
-    names = [o.spec.name for o in program.outputs if any(a in sums for a in o.atoms)]
-    if names and (plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps)):
+    sums = [v for e in work.equations if accumulates(e) for v in e.outputs]
+    if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
         text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
-        notes.append(f"{text}: {listed(names)}")
-    owners = [o.spec.name for o in program.outputs for _ in o.atoms]
-    uneven = {i for at in _pieces(plan, "uneven") for i, _ in work.pieces[at][1].outputs if i is not None}
-    if uneven and plan.of_program:
-        names = list(dict.fromkeys(owners[i] for i in sorted(uneven) if i < len(owners)))
-        text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
-        notes.append(f"{text}: {listed(names)}. A device's elements should be a multiple of {VECTOR}")
+        notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
+    uneven = [atom for at in _uneven(plan, work) for _, atom in work.pieces[at][1].outputs]
+    text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
+    more = f"A device's elements should be a multiple of {VECTOR}"
+    notes += [f"{text}: {listed(names)}. {more}" for names in _made_from(uneven, program, work)]
     return tuple(notes)
+
+
+def _uneven(plan: InitPlan, work: Work) -> set[int]:
+    """Pieces that may round by place; a plan of specs alone has not looked."""
+    if plan.of_program or plan.topology.platform != "cpu" or plan.lane_shards == 1:
+        return _pieces(plan, "uneven") if plan.of_program else set()
+    return {at for at, spec in enumerate(work.specs) if spec.elements}
+
+
+def _made_from(atoms: Sequence[Atom], program: LaneProgram, work: Work) -> list[list[str]]:
+    """Names of the outputs that some values go into, also by way of other pieces; no list if there are none."""
+    reached = set(atoms)
+    for equation in work.equations:
+        if not reached.isdisjoint(equation.inputs):
+            reached.update(equation.outputs)
+    names = [o.spec.name for o in program.outputs if not reached.isdisjoint(o.atoms)]
+    return [names] if names else []
 
 
 def layout_for(program: UniqueProgram, layout: Layout) -> Layout:

@@ -55,12 +55,12 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> fl
     return time.monotonic() - started
 
 
-def processes_with(variable: str) -> Iterator[psutil.Process]:
-    """Processes that have ``NAME=VALUE`` in their environment: those of one job, wherever they have gone."""
-    name, _, value = variable.partition("=")
+def processes_with(**variables: str) -> Iterator[psutil.Process]:
+    """Processes that have these variables in their environment: those of one job, wherever they have gone."""
     for process in psutil.process_iter():
         try:
-            if process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE:
+            # Read once: a process that ends meanwhile has no environment any more.
+            if variables.items() <= process.environ().items() and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except psutil.Error:
             continue

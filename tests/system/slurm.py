@@ -108,7 +108,5 @@ class Cluster:
         return self.job(number)
 
     def processes(self, number: int) -> list:
-        return [p for p in processes_with(f"SLURM_JOB_ID={number}") if self._is_ours(p)]
-
-    def _is_ours(self, process) -> bool:
-        return process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]
+        """What runs of a job of this cluster, and not of another one that counts its jobs from 1 too."""
+        return list(processes_with(SLURM_JOB_ID=str(number), SLURM_CONF=self.env["SLURM_CONF"]))

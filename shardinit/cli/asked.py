@@ -56,6 +56,8 @@ class Asked:
             fail(code_of(error, USAGE), str(error))
         try:
             program = discover(module, init_kwargs)
+        except ArgumentError as error:
+            fail(USAGE, str(error))
         except Exception as error:
             fail(FAILED, "init_all_states failed", error)
         try:

@@ -48,4 +48,6 @@ def user_traceback(error: BaseException) -> list[str]:
     walked = traceback.walk_tb(error.__traceback__)
     frames = traceback.StackSummary.extract((f, n) for f, n in walked if not is_of_library(f))
     lines = ["Traceback (most recent call last):\n", *frames.format()] if frames else []
+    if notes := getattr(error, "__notes__", None):  # JAX's own, about frames that are not shown here either
+        error.__notes__ = [note for note in notes if "JAX_TRACEBACK_FILTERING" not in note]  # type: ignore[attr-defined]
     return lines + traceback.format_exception_only(error)

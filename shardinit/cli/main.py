@@ -47,7 +47,7 @@ def _run() -> int:
     from shardinit.cli.commands import app
 
     try:
-        app()
+        app(prog_name="shardinit")
     except SystemExit as error:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from shardinit.discover.frames import user_line
+from shardinit.discover.sizes import check_sizes
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, unplaced
@@ -185,6 +186,7 @@ class LaneTrace(Trace):
         avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:
             avals = [avals]
+        check_sizes(avals, params)
         collective = self.axis_name is not None and not COLLECTIVES.isdisjoint(primitive_names(primitive, params))
         on_axis = collective or any(a.on_axis for a in inputs)
         uniform = primitive.name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None

@@ -16,7 +16,7 @@ from shardinit.plan.placement import MeshChoice, place_all
 from shardinit.plan.rounding import MOST_WHOLE, roundings
 from shardinit.plan.rules import Placed, match_rules
 from shardinit.plan.score import bytes_by_mesh, ranked
-from shardinit.plan.specs import StateSpec
+from shardinit.plan.specs import MOST_ELEMENTS, StateSpec
 from shardinit.plan.topology import Topology
 from shardinit.wording import counted, size_text
 
@@ -180,8 +180,10 @@ class _Work:
                 )
         states = specs if program is None else [o.state for o in program.outputs]
         for spec in specs:
-            if any(size < 0 for leaf in spec.leaves for size in (*leaf.shape, leaf.itemsize)):
-                raise ArgumentError(f"cannot plan {spec}: a size is negative. Mend the arguments of init.")
+            if not all(0 <= size <= MOST_ELEMENTS for leaf in spec.leaves for size in (*leaf.shape, leaf.itemsize)):
+                raise ArgumentError(
+                    f"cannot plan {spec}: each size must be between 0 and 2**63 - 1. Mend the arguments of init."
+                )
         return cls(specs, match_rules(rules, specs, states), program)
 
     def pieces(self, states: Sequence[StatePlan], mesh: MeshChoice):

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+MOST_ELEMENTS = 2**63 - 1  # along one axis
+
 Kind = Literal["new", "rewritten", "unbatched", "attribute"]
 
 

@@ -15,6 +15,8 @@ from shardinit.exchange import exchange, is_shared, processes_of
 from shardinit.plan.chips import CHIPS, card_memory, read_name
 from shardinit.plan.host import host_memory
 
+MOST_DEVICES = 2**24  # planning takes as long as it takes to find their divisors
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -63,6 +65,8 @@ class Topology:
                 f"a Topology of devices={self.devices} with mesh_axes={self.mesh_axes} cannot be. "
                 "Use at least one device, and axes whose sizes multiply to devices."
             )
+        if self.devices > MOST_DEVICES:
+            raise ArgumentError(f"a Topology of devices={self.devices} is too large. Use at most {MOST_DEVICES}.")
         if self.fast is not None and (self.fast < 1 or self.devices % self.fast):
             raise ArgumentError(
                 f"a Topology of devices={self.devices} cannot be joined by fast={self.fast}. "

@@ -111,3 +111,20 @@ def test_a_failure_of_two_lines_is_summarized_by_its_first(tmp_path):
     _, err, code = finish(start(tmp_path, *command))
     assert code == 2
     assert err.splitlines()[-1].endswith("exit code 2: ValueError: the first line.")
+
+
+@pytest.mark.parametrize(
+    ("command", "size"), [(["run", "--devices", "2"], -3), (["plan", "--topology", "cpu:8"], 10**20)]
+)
+def test_impossible_sizes_end_with_2(tmp_path, command, size):
+    (tmp_path / "net.py").write_text(
+        "import brainstate\n"
+        "class Net(brainstate.nn.Module):\n"
+        "    def init_state(self, size):\n"
+        "        self.v = brainstate.ParamState(brainstate.random.uniform(size=(size,)).sum())\n"
+        "build = Net\n"
+    )
+    kwargs = ["--axis-size", "8", "--kwargs", f'{{"size": {size}}}']
+    out, err, code = finish(start(tmp_path, *command, "net.py:build", *kwargs))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"init makes an array float32[{size}] at {tmp_path}/net.py:4 (init_state)" in err

@@ -12,11 +12,17 @@ def test_what_is_no_program_is_told_to_discover(given):
         plan(given, "cpu:8", axis_size=8)
 
 
-def test_negative_sizes_name_the_state():
-    with pytest.raises(ArgumentError, match=r"\('v',\).*a size is negative"):
-        plan([StateSpec(("v",), "S", (LeafSpec((-3,), "float32", 4),))], "cpu:8", axis_size=8)
-
-
 def test_execute_wants_what_compile_returns():
     with pytest.raises(ArgumentTypeError, match=r"got a NoneType\. Pass what compile"):
         execute(None)
+
+
+def test_more_devices_than_anyone_has_are_refused():
+    with pytest.raises(ArgumentError, match=r"devices=99999999999999999999 is too large\. Use at most 16777216"):
+        plan([], "cpu:99999999999999999999", axis_size=8)
+
+
+def test_specs_of_impossible_sizes_name_the_state():
+    for size in (-3, 2**63):
+        with pytest.raises(ArgumentError, match=r"\('v',\).*each size must be between 0 and 2\*\*63 - 1"):
+            plan([StateSpec(("v",), "S", (LeafSpec((size,), "float32", 4),))], "cpu:8", axis_size=8)

@@ -25,6 +25,7 @@ FLOORS = [
     "exchange",
     "private_jax",
     "versions",
+    "drawing",
     "wording",
     "jax_errors",
     "errors",

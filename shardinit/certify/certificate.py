@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from shardinit.drawing import for_terminal
+
 # Below this, scratch of no importance decides the ratio.
 WORTH_TELLING = 1 << 20
 
@@ -143,4 +145,4 @@ class Certificate:
     def __str__(self) -> str:
         from shardinit.certify.text import certificate_text
 
-        return certificate_text(self)
+        return for_terminal(certificate_text(self))

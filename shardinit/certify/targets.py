@@ -107,7 +107,7 @@ def read_card(chip: str, card: str | os.PathLike | None = None) -> str:
     path = Path(card)
     if not path.is_file():
         raise ArgumentError(f"no card description {path}. Pass a GpuTargetConfigProto in text form, or leave it out.")
-    return path.read_text()
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _need(module: str, extra: str, what: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from shardinit.drawing import for_terminal
 from shardinit.plan.text import cut_name, rendered
 from shardinit.wording import size_text
 
@@ -34,7 +35,7 @@ def _programs(certificate: "Certificate") -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("collectives", overflow="fold", min_width=11)
     for p in certificate.pieces:
-        label = cut_name(p.state) + (f" ×{p.count}" if p.count > 1 else "")
+        label = for_terminal(cut_name(p.state) + (f" ×{p.count}" if p.count > 1 else ""))
         planned = "-" if p.predicted_peak_bytes is None else size_text(p.predicted_peak_bytes)
         where = "does not compile" if p.error else _communication(p)
         sizes = ["-" if p.error else size_text(n) for n in (p.output_bytes, p.temporary_bytes, p.peak_bytes)]
@@ -57,7 +58,7 @@ def _moments(certificate: "Certificate") -> Table:
     for m in certificate.moments:
         mark = "  <- the peak" if m.peak_bytes == top else ""
         table.add_row(
-            cut_name(m.state),
+            for_terminal(cut_name(m.state)),
             size_text(m.held_bytes),
             size_text(m.peak_bytes),
             size_text(m.predicted_peak_bytes) + mark,

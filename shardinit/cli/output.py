@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TextIO
 
+from shardinit.drawing import ON_TERMINALS
+
 
 class _Stream(io.FileIO):
     """A standard stream that raises nothing: what cannot be written is lost, and ``error`` says why."""
@@ -58,7 +60,6 @@ def warn(text: str) -> None:
 def _text(number: int, old: TextIO) -> io.TextIOWrapper:
     _streams[number] = _Stream(number, "w", closefd=False)
     encoding = getattr(old, "encoding", None) or "utf-8"  # None, if it was closed
-    # A terminal that is not UTF-8 gets question marks; a line that is whole is written, in whatever way this ends.
-    return io.TextIOWrapper(
-        io.BufferedWriter(_streams[number]), encoding, errors="replace", line_buffering=True, write_through=number == 2
+    return io.TextIOWrapper(  # a line that is whole is written, in whatever way this ends
+        io.BufferedWriter(_streams[number]), encoding, ON_TERMINALS, line_buffering=True, write_through=number == 2
     )

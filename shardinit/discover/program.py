@@ -7,6 +7,7 @@ from typing import Any
 from brainstate import State
 
 from shardinit.discover.graph import Change, Snapshot
+from shardinit.drawing import for_terminal
 from shardinit.lane.equations import Atom, Equation, Variable
 from shardinit.lane.key_rows import key_words
 from shardinit.lane.program_digest import output_digests
@@ -117,7 +118,7 @@ class LaneProgram:
         rows += [f"  {spec} -> axis {spec.out_axis}" for spec in self.specs[:20]]
         if len(self.outputs) > 20:
             rows.append(f"  ... and {len(self.outputs) - 20} more")
-        return "\n".join([*rows, *(f"  note: {n}" for n in self.notes)])
+        return for_terminal("\n".join([*rows, *(f"  note: {n}" for n in self.notes)]))
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from shardinit.ambient import no_ambient_mesh
 from shardinit.compile.compiler import CompiledInit
 from shardinit.compile.keys import key_after
+from shardinit.drawing import for_terminal
 from shardinit.errors import ArgumentTypeError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.memory import measured_peaks
@@ -91,7 +92,7 @@ class InitResult:
     def __str__(self) -> str:
         from shardinit.execute.text import result_text
 
-        return result_text(self)
+        return for_terminal(result_text(self))
 
 
 def execute(

@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from shardinit.drawing import for_terminal
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -67,4 +69,4 @@ class Receipt:
     def __str__(self) -> str:
         from shardinit.execute.text import receipt_text
 
-        return receipt_text(self)
+        return for_terminal(receipt_text(self))

@@ -5,11 +5,14 @@ import json
 import os
 import queue
 import re
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+from shardinit.drawing import ON_TERMINALS
 
 # JAX's runtime reports a lost peer as a wall of text in every process. The supervisor says it in a sentence, and
 # the text stays in the rank's own log.
@@ -46,7 +49,7 @@ class Tail:
         if last and self.rest:
             lines.append(self.rest)
             self.rest = b""
-        texts = [line.decode(errors="replace") for line in lines]
+        texts = [line.decode(sys.stdout.encoding, "replace") for line in lines]  # ranks write as this process does
         words = (text.removeprefix("shardinit: ") for text in reversed(texts) if not _NO_WORDS.match(text))
         self.last_words = next(words, self.last_words)
         return texts
@@ -120,7 +123,7 @@ class _Writer:
     def write(self, descriptor: int, line: str, keep: bool = False) -> None:
         """Queue a line; one that need not be kept is dropped if too many wait: it is in the run's folder."""
         if keep or self.lines.qsize() < MOST_WAITING:
-            self.lines.put((descriptor, line.encode(errors="replace") + b"\n"))
+            self.lines.put((descriptor, line.encode(sys.stdout.encoding, ON_TERMINALS) + b"\n"))
 
     def finish(self) -> None:
         waiting, since = self.lines.unfinished_tasks, time.monotonic()

@@ -186,7 +186,11 @@ def _read_memory(name: str, text: str) -> int:
 def card_memory(card: Any) -> int:
     """Read the memory of a card's description (a ``GpuTargetConfigProto`` in text form)."""
     path = Path(card)
-    found = re.search(r"device_memory_size\s*:\s*(\d+)", path.read_text()) if path.is_file() else None
+    found = (
+        re.search(r"device_memory_size\s*:\s*(\d+)", path.read_text(encoding="utf-8", errors="replace"))
+        if path.is_file()
+        else None
+    )
     if found is None or not int(found[1]):
         raise ArgumentError(
             f"card {str(card)!r} is no file with a device_memory_size. Pass a GpuTargetConfigProto in text form, or "

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from shardinit.drawing import for_terminal
 from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.plan.specs import StateSpec
 from shardinit.plan.topology import Topology
@@ -244,7 +245,7 @@ class InitPlan:
     def __str__(self) -> str:
         from shardinit.plan.text import plan_text
 
-        return plan_text(self)
+        return for_terminal(plan_text(self))
 
 
 def has_whole_lanes(states: Iterable[StatePlan], lanes_axis: str | None) -> bool:

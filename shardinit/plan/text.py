@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shardinit.drawing import for_terminal
 from shardinit.wording import size_text
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def plan_table(plan: "InitPlan") -> Table:
     for group in shown:
         state = group.first
         specs = list(dict.fromkeys(spec_text(leaf.partition_spec) for leaf in state.leaves))
-        label = f"{group.name} ×{group.count}" if group.count > 1 else group.name
+        label = for_terminal(f"{group.name} ×{group.count}" if group.count > 1 else group.name)
         lane = ", ".join(map(str, state.spec.leaves)) or "-"
         place = (str(state.spec.out_axis), state.strategy, ", ".join(specs) or "-")
         sizes = (size_text(group.whole_bytes), size_text(group.bytes_per_device))

@@ -1,50 +1,156 @@
 """The private names of JAX that shardinit depends on, all of them, in one place.
 
-Checked against jax 0.10.0 to 0.10.2. ``tests/test_private_names.py`` fails when one of them moves.
+Checked against jax 0.10.0 to 0.12.0. ``tests/test_private_names.py`` fails when one of them moves. Of each: what for,
+and what would replace it.
 
-- ``Trace``, ``Tracer``, ``set_current_trace``, ``trace_ctx``, ``eval_trace``: a trace of our own
-  (``discover/trace.py``).
-- ``extend_axis_env_nd``: names a mapped axis during the trace, for collectives.
+- ``Trace``, ``Tracer``, ``set_current_trace``, ``trace_ctx``, ``eval_trace``: traces of our own
+  (``discover/trace.py``, ``compile/eager_steps.py``). A public interface for interpreters.
+- ``OVERRIDDEN``: methods of these two that ours override. The same.
+- ``CONCRETE``, ``ARRAY``: names of JAX's functions whose frames a tracer looks for. A second method beside
+  ``to_concrete_value``, for those that only ask.
+- ``NamedAxisEffect``: what a collective has instead of an effect. A public class of effects.
+- ``bind``: applies a primitive to values, by ``Primitive.get_bind_params``. A public ``eval_eqn``.
+- ``extend_axis_env_nd``: names a mapped axis during the trace, for collectives. ``jax.make_jaxpr(axis_env=...)`` for
+  traces that are not its own.
 - ``get_concrete_mesh``, ``thread_resources``: the ambient mesh, set by either of JAX's two ways.
-- ``UNSPECIFIED``: the sharding of a ``jit`` that asks for none, where init asked for one.
-- ``backends_are_initialized``: whether device settings still have an effect.
-- ``distributed_state``: the client of the coordination service, for its key-value store and barriers.
-- ``settings``, ``entered``: JAX's configuration as it is at a line of user code, and going back to it. Would be
-  replaced by a public ``trace_context`` that can be entered again.
-- ``configuration``: all that decides what the same equations compile to. Would be replaced by a public key of
-  JAX's own cache of executables.
+  ``jax.sharding.get_mesh``, which asks for the first way only.
+- ``UNSPECIFIED``: the sharding of a ``jit`` that asks for none, where init asked for one. None, as in ``jax.jit``.
+- ``backends_are_initialized``: whether device settings still have an effect. A public function of that name.
+- ``distributed_state``: the client of the coordination service, for its key-value store and barriers. A public client.
+- ``settings``, ``settings_by_name``, ``entered``: JAX's configuration as it is at a line of user code, and going back
+  to it. A public ``trace_context`` that can be entered again.
+- ``configuration``: all that decides what the same equations compile to. A public key of JAX's own cache.
+- ``PRIMITIVES``, ``is_known``: names of the primitives that the tables in ``lane`` are made of. Public objects:
+  ``jax.extend.core.primitives`` has most.
+- ``PARAMETERS``: what is read of a primitive's parameters. Documented parameters; there are none.
 """
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from jax._src import config as _config
 from jax._src.compiler import get_compile_options
-from jax._src.core import Trace, Tracer, eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
+from jax._src.core import (
+    NamedAxisEffect,
+    Trace,
+    Tracer,
+    eval_trace,
+    extend_axis_env_nd,
+    set_current_trace,
+    trace_ctx,
+)
 from jax._src.distributed import global_state as distributed_state
 from jax._src.mesh import get_concrete_mesh, thread_resources
 from jax._src.sharding_impls import UNSPECIFIED
 from jax._src.xla_bridge import backends_are_initialized
+from jax.extend.core import Primitive
 
 __all__ = [
+    "ARRAY",
+    "CONCRETE",
+    "NamedAxisEffect",
+    "OVERRIDDEN",
+    "PARAMETERS",
+    "PRIMITIVES",
     "UNSPECIFIED",
     "Trace",
     "Tracer",
     "backends_are_initialized",
+    "bind",
     "configuration",
     "distributed_state",
     "entered",
     "eval_trace",
     "extend_axis_env_nd",
     "get_concrete_mesh",
+    "is_known",
     "set_current_trace",
     "settings",
     "settings_by_name",
     "thread_resources",
     "trace_ctx",
 ]
+
+OVERRIDDEN = {
+    "Trace": frozenset(
+        {"process_primitive", "process_call", "process_custom_jvp_call", "process_custom_vjp_call"}
+        | {"process_shard_map", "stage_value"}
+    ),
+    "Tracer": frozenset({"to_concrete_value", "full_lower", "_short_repr", "_error_repr"}),
+}
+CONCRETE, ARRAY = "concrete_or_error", "array"  # the one cannot go on without a value, the other would only copy it
+
+# ---- primitives: the names that the tables in ``lane`` may use, and so what is known of JAX
+
+_KINDS = {
+    "number by number": """
+        abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil
+        clamp clz complex conj convert_element_type cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor
+        ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to
+        max min mul mulhi ne neg nextafter not one_minus_square or polygamma polynomial population_count pow real
+        reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+        shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta""",
+    "moved": """
+        broadcast_in_dim concatenate copy device_put dynamic_slice dynamic_update_slice empty gather iota name
+        optimization_barrier pad reshape rev scatter slice split squeeze stack stage stop_gradient tile transpose
+        unstack""",
+    "reduced": """
+        approx_top_k argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce reduce_and reduce_max reduce_min
+        reduce_or reduce_prod reduce_sum reduce_window reduce_window_max reduce_window_min reduce_window_sum reduce_xor
+        scatter-add scatter-max scatter-min scatter-mul scatter-sub select_and_gather_add select_and_scatter
+        select_and_scatter_add sort top_k""",
+    "multiplied and factored": """
+        cholesky cholesky_update conv_general_dilated dot_general eig eigh fft geqp3 geqrf hessenberg
+        householder_product lu lu_pivots_to_permutation ormqr qr ragged_dot_general schur svd symmetric_product
+        triangular_solve tridiagonal tridiagonal_solve""",
+    "drawn": """
+        iota_2x32_shape philox2x32 philox4x32 random_bits random_clone random_fold_in random_gamma random_seed
+        random_split random_unwrap random_wrap rng_bit_generator rng_uniform threefry2x32 threefry4x32""",
+    "over lanes": """
+        all_gather all_gather_invariant all_to_all axis_index pbroadcast pmax pmin ppermute psum psum_invariant pvary
+        reduce_scatter""",
+    "with functions": """
+        call closed_call composite cond custom_jvp_call custom_lin custom_linear_solve custom_vjp_call custom_vmap_call
+        eval_jaxpr jit linear_call platform_index program_order remat2 remat_opt scan while""",
+    "placed": "layout_constraint reshard sharding_constraint",
+    "with effects": "debug_callback debug_print io_callback pure_callback",
+}
+PRIMITIVES = frozenset(name for names in _KINDS.values() for name in names.split())
+
+PARAMETERS = {
+    "cond": ("branches",),
+    "device_put": ("devices",),
+    "jit": ("in_shardings", "name", "out_shardings"),
+    "psum": ("axis_index_groups",),
+    "random_split": ("shape",),
+    "slice": ("limit_indices", "start_indices", "strides"),
+    "custom_jvp_call": ("jvp_jaxpr_fun",),
+    "custom_vjp_call": ("bwd", "fwd_jaxpr_thunk", "out_trees"),
+}
+
+_of_jax: set[Primitive] = set()
+
+
+def is_known(primitive: Primitive) -> bool:
+    """Whether a primitive is one of ``PRIMITIVES``, and JAX's own: others may have the same name."""
+    if primitive.name not in PRIMITIVES:
+        return False
+    if primitive not in _of_jax:
+        modules = [module for name, module in list(sys.modules.items()) if name.startswith("jax._src.")]
+        _of_jax.update(v for m in modules for v in list(vars(m).values()) if isinstance(v, Primitive))
+    return primitive in _of_jax
+
+
+def bind(primitive: Primitive, params: dict[str, Any], arguments: Any) -> list[Any]:
+    """Apply a primitive under the current trace; the results as a list."""
+    values = primitive.bind(*arguments, **primitive.get_bind_params(params))
+    return list(values) if primitive.multiple_results else [values]
+
+
+# ---- configuration
 
 # Not what is computed but where, or by whom: the plan says where, and Python has run already.
 _PLACES = frozenset(

@@ -4,14 +4,23 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import brainstate
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import Primitive
 
 import shardinit
 from shardinit import private_jax
+from shardinit.compile.eager_steps import EagerSteps
 from shardinit.discover import private_brainstate
+from shardinit.discover.trace import RANDOM, LaneTrace, LaneTracer
+from shardinit.lane import digest, key_rows, placements, primitives, temporaries
 
 ROOT = Path(shardinit.__file__).parent
 
@@ -26,6 +35,13 @@ def test_private_names_are_imported_in_one_file_each():
                     assert path.name == "private_jax.py"
                 if module.startswith("brainstate.") and "._" in module:
                     assert path.name == "private_brainstate.py"
+
+
+def test_every_private_name_has_a_line():
+    """What it is for, and what would replace it."""
+    for module in (private_jax, private_brainstate):
+        listed = "".join(line for line in module.__doc__.splitlines() if line.startswith("- "))
+        assert [name for name in module.__all__ if f"``{name}``" not in listed] == []
 
 
 def test_jax_names():
@@ -84,7 +100,7 @@ def test_brainstate_names():
     assert issubclass(private_brainstate.NonBatchState, brainstate.ShortTermState)
     assert private_brainstate.StateJaxTracer().is_valid()
     state = brainstate.ShortTermState(1)
-    assert {"_value", "_been_writen", "_level", "_trace_state", "_hooks_manager", "_source_info"} <= set(vars(state))
+    assert private_brainstate.STATE_INTERNALS | {"_been_writen", "_level"} <= set(vars(state))
 
 
 def test_random_chain_of_brainstate():
@@ -112,3 +128,194 @@ def test_a_key_of_a_split_is_a_fold_in():
     for count in (7, 12):
         split = jax.random.key_data(jax.random.split(key, count))[:7]
         np.testing.assert_array_equal(jax.random.key_data(folded), split)
+
+
+def test_methods_that_are_overridden():
+    """JAX calls these by name: one that it renames would never be called."""
+    for base, own in ((private_jax.Trace, (LaneTrace, EagerSteps)), (private_jax.Tracer, (LaneTracer,))):
+        declared = private_jax.OVERRIDDEN[base.__name__]
+        of_python = {"__slots__", "__parameters__", *dir(type), *dir(object), *dir(jnp.zeros(()))}
+        overridden = {n for cls in own for n in vars(cls) if n in dir(base) and n not in of_python}
+        assert overridden <= declared
+        called_by_name = {"process_call", "process_shard_map"}  # those that not every trace has
+        assert declared - called_by_name <= set(dir(base))
+
+
+def test_methods_that_some_traces_have():
+    """Those of calls are gone where JAX has no such primitives (0.11)."""
+    assert private_jax.is_known(lax.add_p)  # it reads JAX's modules
+    calls = any(primitive.name == "call" for primitive in private_jax._of_jax)
+    source = "".join(p.read_text() for p in Path(jax.__file__).parent.glob("_src/*.py"))
+    assert (".process_call(" in source) == calls
+    assert ".process_shard_map" in source
+
+
+def test_calls_that_a_trace_is_asked_for():
+    """Functions come as JAX's own wrappers, which ``call_wrapped`` calls."""
+    seen = []
+
+    class Watching(EagerSteps):
+        def process_custom_jvp_call(self, *args, **kwargs):
+            seen.append("jvp")
+            return super().process_custom_jvp_call(*args, **kwargs)
+
+        def process_custom_vjp_call(self, *args, **kwargs):
+            seen.append("vjp")
+            return super().process_custom_vjp_call(*args, **kwargs)
+
+    @jax.custom_vjp
+    def vjp(v):
+        return v + 1
+
+    vjp.defvjp(lambda v: (v + 1, None), lambda _, t: (t,))
+
+    def run(counter, v):
+        with private_jax.set_current_trace(Watching(private_jax.trace_ctx.trace, counter)):
+            return vjp(jax.nn.relu(v))
+
+    assert jax.jit(run)(0, 2.0) == 3.0
+    assert sorted(set(seen)) == ["jvp", "vjp"]
+
+
+class Asked(LaneTracer):
+    """Notes the names of the three frames above whenever JAX asks for a concrete value."""
+
+    __slots__ = ()
+    callers: ClassVar[list] = []
+
+    def to_concrete_value(self):
+        frame = sys._getframe(1)
+        frame = frame if frame.f_code.co_name != "to_concrete_value" else frame.f_back
+        self.callers.append([frame.f_code.co_name, frame.f_back.f_code.co_name, frame.f_back.f_back.f_code.co_name])
+        return super().to_concrete_value()
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(lambda n: jnp.linspace(0, 1, num=n), private_jax.CONCRETE), (lambda n: jnp.array(n), private_jax.ARRAY)],
+    ids=["cannot go on", "would copy"],
+)
+def test_frames_that_ask_for_a_value(function, name, monkeypatch):
+    monkeypatch.setattr(Asked, "callers", [])
+    trace = LaneTrace(private_jax.trace_ctx.trace)
+    with private_jax.set_current_trace(trace):
+        function(Asked(trace, trace.atom(jnp.asarray(3))))
+    assert any(name in names for names in Asked.callers)
+
+
+def test_the_effect_of_a_named_axis():
+    with private_jax.extend_axis_env_nd([("i", 3)]):
+        effects = jax.make_jaxpr(lambda: lax.axis_index("i"))().effects
+    assert [isinstance(e, private_jax.NamedAxisEffect) for e in effects] == [True]
+
+
+def test_bind_gives_parameters_back_as_functions():
+    """``get_bind_params``: a ``custom_jvp_call`` is bound with functions, its equation has jaxprs."""
+    jaxpr = jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr
+    equation = next(e for e in _all_equations(jaxpr) if e.primitive.name == "custom_jvp_call")
+    (found,) = private_jax.bind(equation.primitive, equation.params, [jnp.float32(-2.0)])
+    assert found == 0.0
+    assert private_jax.bind(lax.add_p, {}, [1, 2]) == [3]
+
+
+TABLES = {
+    **{n: getattr(primitives, n) for n in ("COLLECTIVES", "MOVES", "OPENED", "UNSPLITTABLE", "ACCUMULATING")},
+    **{n: getattr(temporaries, n) for n in ("CALLS", "LOOPS", "BITS", "WRITTEN", "FACTORIZATIONS", "SORTS")},
+    "ROUND_ALIKE": primitives.ROUND_ALIKE,
+    "CONTRACTED": frozenset().union(*primitives.CONTRACTED),
+    "SCRATCH_WORDS": set(temporaries.SCRATCH_WORDS),
+    "COPIES": frozenset().union(*temporaries.COPIES.values()),
+    "CONSTRAINTS": placements.CONSTRAINTS,
+    "IGNORED": set(digest.IGNORED),
+    "RANDOM": RANDOM,
+    "key MOVES": key_rows.MOVES,
+    "PARAMETERS": set(private_jax.PARAMETERS),
+}
+OF_SOME_VERSIONS = {"call", "closed_call", "log2", "one_minus_square", "polynomial", "program_order"}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_have_declared_names_only(table):
+    assert set(TABLES[table]) - private_jax.PRIMITIVES == set()
+
+
+def test_primitives_are_there_by_name():
+    assert private_jax.is_known(lax.add_p)  # it reads JAX's modules
+    there = {primitive.name for primitive in private_jax._of_jax}
+    assert private_jax.PRIMITIVES - there - OF_SOME_VERSIONS == set()
+
+
+def test_a_primitive_of_anybody_else_is_not_known():
+    assert not private_jax.is_known(Primitive("exp"))
+    assert not private_jax.is_known(Primitive("invented"))
+    assert private_jax.is_known(lax.exp_p)
+
+
+def _all_equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _all_equations(inner)
+
+
+def test_parameters_that_are_read():
+    @jax.custom_vjp
+    def vjp(v):
+        return v + 1
+
+    vjp.defvjp(lambda v: (v + 1, None), lambda _, t: (t,))
+
+    def function(v):
+        v = lax.cond(v > 0, jnp.sin, jnp.cos, jax.device_put(vjp(jax.nn.relu(v))))
+        v = lax.platform_dependent(v, cpu=jnp.sin, default=jnp.cos)
+        return lax.psum(v, "i") + jax.random.normal(jax.random.split(jax.random.key(0), 4)[1])
+
+    with private_jax.extend_axis_env_nd([("i", 3)]):
+        equations = [*_all_equations(jax.make_jaxpr(function)(1.0).jaxpr)]
+    found = {}
+    for equation in equations:
+        found.setdefault(equation.primitive.name, set()).update(equation.params)
+        assert hasattr(equation, "ctx")
+    for name, parameters in private_jax.PARAMETERS.items():
+        assert set(parameters) <= found[name], name
+    assert "branches_platforms" in found["cond"]
+
+
+def test_a_jit_that_asks_for_no_placement():
+    (equation,) = jax.make_jaxpr(jax.jit(lambda x: x + 1))(1.0).eqns
+    assert equation.params["in_shardings"] == equation.params["out_shardings"] == (private_jax.UNSPECIFIED,)
+
+
+SETTINGS = {
+    "jax_enable_x64": lambda: jax.enable_x64(True),
+    "jax_threefry_partitionable": lambda: jax.threefry_partitionable(False),
+    "jax_default_matmul_precision": lambda: jax.default_matmul_precision("highest"),
+    "jax_numpy_dtype_promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "xla_metadata": lambda: set_xla_metadata(a="1"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_are_read_and_entered_again(name):
+    outside = private_jax.settings()
+    with SETTINGS[name]():
+        inside = private_jax.settings()
+    named = private_jax.settings_by_name(inside)
+    assert {"compute_on", *SETTINGS} <= set(named)
+    assert named[name] != private_jax.settings_by_name(outside)[name]
+    assert {n for n, v in named.items() if v != private_jax.settings_by_name(outside)[n]} == {name}
+    with private_jax.entered(inside):
+        assert private_jax.settings() == inside
+        with private_jax.entered(outside):
+            assert private_jax.settings() == outside
+    assert private_jax.settings() == outside
+
+
+def test_the_configuration_is_a_key():
+    key = private_jax.configuration()
+    assert {key: 1}[private_jax.configuration()] == 1
+    for change in (jax.debug_nans(True), jax.default_matmul_precision("highest"), jax.disable_jit()):
+        with change:
+            assert private_jax.configuration() != key

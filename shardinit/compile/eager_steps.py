@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from shardinit.lane.equations import bind, is_key, jaxprs_of
+from shardinit.lane.equations import is_key, jaxprs_of
 from shardinit.lane.primitives import MOVES, OPENED
-from shardinit.private_jax import Trace, set_current_trace, trace_ctx
+from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
 
 
 def in_eager_steps(function: Callable[..., Any]) -> Callable[..., Any]:

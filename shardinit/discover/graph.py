@@ -18,6 +18,7 @@ import numpy as np
 from brainstate import State
 
 from shardinit.discover import host_objects
+from shardinit.discover.private_brainstate import STATE_INTERNALS
 
 # Objects of these packages are values, not parts of a module.
 OPAQUE_PACKAGES = frozenset({"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging"})
@@ -38,8 +39,6 @@ HOST_KINDS = frozenset({"generator", "buffer", "iterator"})
 ITEMS = (list, dict, set, deque)
 # Immutable, but they may hold containers.
 HOLDERS = (tuple, types.MethodType, functools.partial, memoryview)
-# Values are handled leaf by leaf; the rest says where a state was made, and which hooks watch it.
-STATE_INTERNALS = frozenset({"_value", "_trace_state", "_source_info", "_hooks_manager"})
 
 
 def kinds_of(value: Any) -> tuple[str, ...]:
@@ -72,6 +71,7 @@ def read(value: Any, kind: str) -> Any:
     if kind in HOST_KINDS:
         return host_objects.read(value, kind)
     held = {s: getattr(value, s) for s in _slots(value.__class__) if hasattr(value, s)} | getattr(value, "__dict__", {})
+    # The value of a state is handled leaf by leaf.
     return {k: v for k, v in held.items() if k not in STATE_INTERNALS} if isinstance(value, State) else held
 
 

@@ -1,16 +1,22 @@
 """The private names of brainstate that shardinit depends on, all of them, in one place.
 
-Checked against brainstate 0.5.0 to 0.5.4. ``tests/test_private_names.py`` fails when one of them moves.
+Checked against brainstate 0.5.0 to 0.6.0. ``tests/test_private_names.py`` fails when one of them moves. Of each: what
+for, and what would replace it.
 
-- ``TRACE_CONTEXT``: how many state traces are open, so that new states get the level of the caller.
-- ``NonBatchState``: documented at top level, exported nowhere in 0.5.
-- ``INIT_NO_BATCHING``: the tag by which ``nn.Delay`` asks for axis None.
-- ``State._value``, ``State._been_writen``, ``State._trace_state``: to undo what a failed init did, and to
-  let go of the trace that a new state was made under.
+- ``TRACE_CONTEXT``: how many state traces are open, so that new states get the level of the caller. A public level.
+- ``NonBatchState``: documented at top level, exported nowhere. Its export.
+- ``INIT_NO_BATCHING``: the tag by which ``nn.Delay`` asks for axis None. A documented tag.
+- ``StateJaxTracer``: the trace that a state belongs to. ``State.restore_value`` that takes a state out of its trace.
+- ``STATE_INTERNALS``: fields of every ``State`` that are no part of what it holds: where it was made, and which hooks
+  watch it. A public copy of a state.
+- ``State._value``, ``State._been_writen``, ``State._trace_state``: to undo what a failed init did, and to let go of the
+  trace that a new state was made under. The same.
 """
 
 from brainstate._state import TRACE_CONTEXT, NonBatchState
 from brainstate.transform._mapping_core import INIT_NO_BATCHING
 from brainstate.util import StateJaxTracer
 
-__all__ = ["INIT_NO_BATCHING", "NonBatchState", "StateJaxTracer", "TRACE_CONTEXT"]
+__all__ = ["INIT_NO_BATCHING", "NonBatchState", "STATE_INTERNALS", "StateJaxTracer", "TRACE_CONTEXT"]
+
+STATE_INTERNALS = frozenset({"_value", "_trace_state", "_source_info", "_hooks_manager"})

@@ -20,7 +20,7 @@ from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, unplaced
 from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES
-from shardinit.private_jax import Trace, Tracer, set_current_trace, settings
+from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, Tracer, set_current_trace, settings
 
 # Collectives whose result is the same on every lane.
 
@@ -49,9 +49,9 @@ class LaneTracer(Tracer):
         if self.atom.on_axis:
             return None
         callers = _caller_names(3)
-        must = callers[0] == "concrete_or_error"
+        must = callers[0] == CONCRETE
         chooses = self.dtype.kind == "b" or (self.shape == () and self.dtype.kind in "iu")
-        if must or (chooses and "array" not in callers):
+        if must or (chooses and ARRAY not in callers):
             return self._trace.concrete(self)
         return None
 
@@ -192,7 +192,7 @@ class LaneTrace(Trace):
         uniform = primitive.name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None
         by_lane = not uniform and (collective or any(a.by_lane for a in inputs))
         random = any(a.random for a in inputs) or draws(primitive, params)
-        effects = frozenset(e for e in effects if type(e).__name__ != "NamedAxisEffect")  # no effect, just a name
+        effects = frozenset(e for e in effects if not isinstance(e, NamedAxisEffect))  # no effect, just a name
         self.serial += 1
         equation = Equation(primitive, params, inputs, [], effects, self.serial, self.settings())
         equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]

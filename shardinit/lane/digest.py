@@ -34,9 +34,7 @@ _DERIVATIVES = frozenset({"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees"
 IGNORED = {
     "custom_jvp_call": _DERIVATIVES,
     "custom_vjp_call": _DERIVATIVES,
-    "custom_vjp_call_jaxpr": _DERIVATIVES,
     "jit": frozenset({"name"}),
-    "pjit": frozenset({"name"}),
 }
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

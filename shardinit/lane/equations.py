@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import Primitive
 
-from shardinit.private_jax import Settings, entered
+from shardinit.private_jax import Settings, bind, entered
 
 
 class Variable:
@@ -104,13 +104,6 @@ class Equation:
         """Apply the primitive with these parameters instead of its own."""
         with entered(self.settings):
             return bind(self.primitive, params, arguments)
-
-
-def bind(primitive, params, arguments) -> list[Any]:
-    """Apply a primitive under the current trace; the results as a list."""
-    bind_params = primitive.get_bind_params(params)
-    values = primitive.bind(*arguments, **bind_params)
-    return list(values) if primitive.multiple_results else [values]
 
 
 def as_atom(value: Any) -> Literal | Constant:

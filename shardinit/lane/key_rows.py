@@ -17,7 +17,7 @@ import numpy as np
 from shardinit.lane.equations import Equation, Literal, Variable, is_key
 from shardinit.private_jax import Settings
 
-MOVES = frozenset({"slice", "squeeze", "reshape", "expand_dims"})
+MOVES = frozenset({"slice", "squeeze", "reshape"})
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from shardinit.lane.equations import Equation, jaxprs_of, primitive_names
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
-LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_scatter", "psum_scatter", "pgather"})
+LANE_COLLECTIVES = frozenset({"axis_index", "ppermute", "all_to_all", "reduce_scatter"})
 COLLECTIVES = UNIFORM_COLLECTIVES | LANE_COLLECTIVES
 
 # These move data and round nothing.
@@ -23,8 +23,7 @@ MOVES = frozenset(
 
 # Eager JAX evaluates the jaxprs of these equation by equation. The last two have rules of their own for lanes.
 OPENED_BY_LANE = frozenset(
-    {"checkpoint", "remat", "remat2", "closed_call", "core_call", "call", "eval_jaxpr", "composite", "linear_call"}
-    | {"remat_opt", "program_order"}
+    {"remat2", "remat_opt", "closed_call", "call", "eval_jaxpr", "composite", "linear_call", "program_order"}
 )
 OPENED = OPENED_BY_LANE | {"custom_vmap_call", "custom_linear_solve"}
 
@@ -40,18 +39,18 @@ UNSPLITTABLE = frozenset(
         "eig",
         "svd",
         "lu",
-        "lu_solve",
         "triangular_solve",
     }
     | {"fft", "sort", "scan", "while", "cumsum", "cumprod", "cummax", "cummin", "schur", "hessenberg", "tridiagonal"}
-    | {"random_gamma"}
+    | {"cholesky_update", "ormqr", "lu_pivots_to_permutation", "tridiagonal_solve", "random_gamma"}
 )
 
 # These add up many numbers, in an order that a backend chooses by the size of the whole batch: eager
 # brainstate itself gives a lane other last bits for another axis_size there.
 ACCUMULATING = frozenset(
     {"reduce_sum", "reduce_prod", "dot_general", "conv_general_dilated", "cumsum", "cumprod", "cumlogsumexp"}
-    | {"reduce_window_sum", "ragged_dot", "scatter-add", "scatter_add"}
+    | {"reduce", "reduce_window", "reduce_window_sum", "select_and_gather_add", "select_and_scatter_add"}
+    | {"ragged_dot_general", "symmetric_product", "scatter-add", "scatter-sub", "scatter-mul"}
 )
 
 # Each of these rounds alike wherever in an array an element is: one instruction of the processor, or none.
@@ -142,7 +141,6 @@ def accumulates(equation: Equation) -> bool:
 
 def _adds_up(primitive, params) -> bool:
     if ACCUMULATING.isdisjoint(primitive_names(primitive, params)):
-        return False
         return False
     return primitive.name in ACCUMULATING or any(
         _adds_up(e.primitive, e.params) for j in _reached(params) for e in j.eqns

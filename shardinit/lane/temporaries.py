@@ -23,16 +23,23 @@ KEY_BYTES = 32  # a key of two words, and what is derived from it
 # Scratch of a TPU's scalar core, in units: for a piece that draws, and more for each scalar operation.
 TPU_SCALAR_BYTES, TPU_DRAW_UNITS, TPU_UNITS_PER_SCALAR = 32256, 8.25, 0.95
 
-CALLS = frozenset(
-    {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-    | {"remat", "remat2", "checkpoint", "custom_lin"}
-)
-LOOPS = frozenset({"while", "scan", "cond", "custom_linear_solve", "map"})
+CALLS = frozenset({"jit", "closed_call", "call", "custom_jvp_call", "custom_vjp_call", "remat2", "custom_lin"})
+LOOPS = frozenset({"while", "scan", "cond", "custom_linear_solve"})
 BITS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator"})
 
 # These write their results; all others are fused into what reads them.
 WRITTEN = frozenset(
-    {"sort", "top_k", "approx_top_k", "dot_general", "ragged_dot", "conv_general_dilated", "fft", "argmax", "argmin"}
+    {
+        "sort",
+        "top_k",
+        "approx_top_k",
+        "dot_general",
+        "ragged_dot_general",
+        "conv_general_dilated",
+        "fft",
+        "argmax",
+        "argmin",
+    }
     | {"reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor", "reduce"}
     | {
         "cumsum",
@@ -44,9 +51,21 @@ WRITTEN = frozenset(
         "reduce_window_sum",
         "select_and_scatter",
     }
-    | {"scatter", "scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "dynamic_update_slice"}
+    | {"scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max", "dynamic_update_slice"}
     | {"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "eig", "svd", "lu", "triangular_solve"}
-    | {"schur", "hessenberg", "tridiagonal", "pure_callback", "io_callback", "ffi_call", "custom_call", "random_gamma"}
+    | {
+        "cholesky_update",
+        "ormqr",
+        "symmetric_product",
+        "lu_pivots_to_permutation",
+        "tridiagonal_solve",
+        "schur",
+        "hessenberg",
+        "tridiagonal",
+        "pure_callback",
+        "io_callback",
+        "random_gamma",
+    }
 )
 
 # Words of scratch per element of the result: loops inside of the backend's own code.

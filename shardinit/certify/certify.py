@@ -10,7 +10,7 @@ from shardinit.certify.certificate import Certificate, Moment, PieceCertificate
 from shardinit.certify.export import ExportedProgram, export_all
 from shardinit.certify.processes import compile_all
 from shardinit.certify.targets import Target, target_of
-from shardinit.errors import ArgumentError
+from shardinit.errors import ArgumentError, CertificateError
 from shardinit.plan.init_plan import InitPlan
 from shardinit.plan.layout import platform_family
 from shardinit.plan.memory import PIECE_BYTES
@@ -47,7 +47,7 @@ def certify(
     Raises
     ------
     CertificateError
-        If the compiler is not installed.
+        If the compiler is not installed, or there is no room for temporary files.
     ArgumentError
         If the plan knows no program, or no device that can be compiled for.
 
@@ -69,9 +69,15 @@ def certify(
     if timeout <= 0 or (workers is not None and workers < 1):
         raise ArgumentError(f"timeout={timeout} s and workers={workers} must be more than 0.")
     target = target_of(plan.topology, card)
-    with tempfile.TemporaryDirectory(prefix="shardinit-certify-") as folder:
-        programs = export_all(plan, target, Path(folder))
-        results = compile_all(programs, plan, target, Path(folder), timeout, workers or os.cpu_count() or 1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="shardinit-certify-", ignore_cleanup_errors=True) as folder:
+            programs = export_all(plan, target, Path(folder))
+            results = compile_all(programs, plan, target, Path(folder), timeout, workers or os.cpu_count() or 1)
+    except OSError as error:
+        raise CertificateError(
+            f"cannot hand programs to the compiler in a temporary folder: {error.strerror or error}. "
+            "Make room, or set TMPDIR to a folder that can be written."
+        ) from error
     return _certificate(plan, target, programs, results)
 
 

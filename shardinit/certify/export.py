@@ -64,9 +64,11 @@ def _export(number, strategy, pieces, outputs, layout, made, target: Target, fol
     file = folder / f"{number}.bin"
     error = ""
     try:
-        file.write_bytes(export.export(jitted, platforms=[target.platform])(*arguments).serialize())
+        exported = export.export(jitted, platforms=[target.platform])(*arguments).serialize()
     except Exception as raised:  # lowering for the target is part of what is certified
         error = f"{type(raised).__name__}: {raised}"
+    else:
+        file.write_bytes(exported)
     shardings = [a.sharding for a in jax.tree.leaves(arguments)]
     specs = [list(s.spec) if s is not None else [] for s in shardings]
     tables = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(arguments[2:4])) if pieces else 0

@@ -18,6 +18,7 @@ from shardinit.plan.init_plan import InitPlan
 
 CHILD = Path(__file__).with_name("child.py")
 STARTING_SECONDS = 60.0
+PROBE_BYTES = 1 << 16
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +60,7 @@ def compile_all(
                 child.process.wait()
                 _collect(child, done)
                 children.remove(child)
+                _check_room(folder)
                 if child.waiting:  # the one that it was at is to blame; go on with the others
                     stuck, *rest = child.waiting
                     done[stuck.number] = {"error": _why(child, gone, timeout)}
@@ -69,6 +71,13 @@ def compile_all(
             child.process.kill()
             child.process.wait()
     return done
+
+
+def _check_room(folder: Path) -> None:
+    """Raise OSError where a child can have ended for want of room for what it writes."""
+    probe = folder / "probe"
+    probe.write_bytes(b"x" * PROBE_BYTES)
+    probe.unlink()
 
 
 def _start(share: Sequence[ExportedProgram], plan: InitPlan, target: Target, folder: Path) -> _Child:

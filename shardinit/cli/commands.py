@@ -16,7 +16,7 @@ from shardinit.cli.failure import fail
 from shardinit.cli.processes import as_rank, doctor, find_spec, launch, supervise_rank, top
 from shardinit.cli.running import initialize_states, width
 from shardinit.errors import CertificateError, ShardInitError
-from shardinit.launch.exits import REFUSED, USAGE
+from shardinit.launch.exits import FAILED, REFUSED, USAGE
 from shardinit.launch.join import is_supervised
 
 HELP = (
@@ -136,7 +136,7 @@ def _certificate(planned: Any, card: Path | None, timeout: float) -> Any:
     try:
         return planned.certify(card=card, timeout=timeout)
     except (CertificateError, ValueError) as error:
-        fail(USAGE, str(error))
+        fail(FAILED if isinstance(error.__cause__, OSError) else USAGE, str(error))
 
 
 def _show_diff(before: Path, after: Path) -> None:
@@ -158,4 +158,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        fail(USAGE, f"cannot write {path}: {error.strerror}. Name another file by --html FILE")
+        if path.is_file():  # the part that fitted
+            path.unlink()
+        code = FAILED if error.errno in output.FULL else USAGE
+        fail(code, f"cannot write {path}: {error.strerror}. Name another file by --html FILE")

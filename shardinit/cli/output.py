@@ -8,6 +8,8 @@ from typing import TextIO
 
 from shardinit.drawing import ON_TERMINALS
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, in any way
+
 
 class _Stream(io.FileIO):
     """A standard stream that raises nothing: what cannot be written is lost, and ``error`` says why."""
@@ -37,6 +39,11 @@ def only_json() -> None:
     os.dup2(2, 1)
     sys.stdout.flush()
     _streams[1] = _Stream(results, "w", closefd=False)
+
+
+def is_json_alone() -> bool:
+    """Whether standard output is for ``say`` alone."""
+    return _streams[1].fileno() != 1
 
 
 def say(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import shutil
 import signal
@@ -25,7 +24,7 @@ from shardinit.errors import LaunchError, ShardInitError, TargetError
 from shardinit.launch.control import Hub, Spoke, cannot_listen
 from shardinit.launch.detect import detect
 from shardinit.launch.exits import DONE, FAILED, NEVER_CAME, PREEMPTED, USAGE
-from shardinit.launch.folder import write_json
+from shardinit.launch.folder import lost_text, write_json
 from shardinit.launch.join import LOCAL_SECONDS, is_supervised, join_seconds
 from shardinit.launch.lock import hold
 from shardinit.launch.logs import Echo
@@ -104,10 +103,7 @@ def launch(
     _write_launch(folder, processes, command)
     with held:
         code = asyncio.run(Supervisor(job, echo).run())
-    if not echo.finish() and code == DONE:
-        print("shardinit: the output could not be written", file=sys.stderr)
-        code = FAILED
-    raise typer.Exit(code)
+    raise typer.Exit(_code_with_output(echo, code))
 
 
 def top(
@@ -163,11 +159,7 @@ def supervise_rank(
     as_json: bool,
 ) -> int:
     """Be the parent of this rank: the same command again as a child, and a channel to the other ranks' parents."""
-    folder = (
-        Path(tempfile.mkdtemp(prefix="shardinit-"))
-        if run_folder is None
-        else _new_folder(run_folder, [spec.process_id])
-    )
+    folder = _new_temporary_folder() if run_folder is None else _new_folder(run_folder, [spec.process_id])
     seconds = join_seconds(spec) if join_timeout is None else join_timeout
     command = [*PROGRAM, *sys.argv[1:]]
     echo = Echo(log == o.LogFormat.json, 0 if as_json else None)
@@ -180,8 +172,15 @@ def supervise_rank(
         shutil.rmtree(folder, ignore_errors=True)
     elif run_folder is None:
         echo.say(f"logs of rank {spec.process_id} are in {folder}", folder=str(folder))
-    echo.finish()
-    return code
+    return _code_with_output(echo, code)
+
+
+def _code_with_output(echo: Echo, code: int) -> int:
+    """Exit code of a job once its output is written, or is lost."""
+    if echo.finish() or code != DONE:
+        return code
+    output.warn("the output could not be written")
+    return FAILED
 
 
 async def _supervise(spec: LaunchSpec, job: Job, echo: Echo) -> int:
@@ -208,16 +207,21 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
     """Be a rank: alone, or a supervisor's child, which leaves without JAX's exit barrier if something is raised."""
     supervised = os.environ.get("SHARDINIT_RUN_FOLDER") if is_supervised() else None
     folder = Path(supervised) if supervised else None
-    if folder is None and (smi or run_folder is not None):
+    lost = ""
+    is_own = folder is None and (smi or run_folder is not None)
+    if is_own:
         folder = _new_folder(run_folder, [spec.process_id])
         _write_launch(folder, 1, sys.argv)
-        print(f"shardinit: logs and status in {folder}", file=sys.stderr)
+        lost = lost_text(folder, spec.process_id)
+        output.warn(lost or f"logs and status in {folder}")
     rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None, smi)
     rank.watched()
     failure.RANK = rank
     if not spec.is_distributed:
         yield rank
         if folder is not None:
+            if is_own and not lost and (lost := lost_text(folder, spec.process_id)):
+                output.warn(lost)
             _leave(DONE)
         return
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,7 +238,7 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
 
 def _leave(code: int) -> NoReturn:
     """End at once: threads that watch (status, jax-smi) may be inside of XLA, where Python's end would abort them."""
-    if (error := output.lost()) is not None and not is_supervised():  # a supervisor says it of its ranks' logs
+    if (error := output.lost()) is not None and (output.is_json_alone() or not is_supervised()):  # else it's a log
         output.warn(f"cannot write standard output: {error.strerror}")
         code = code or FAILED
     sys.stderr.flush()
@@ -277,7 +281,7 @@ def _write_launch(folder: Path, processes: int, command: list[str]) -> None:
 
 
 def _new_folder(run_folder: Path | None, ranks: Iterable[int]) -> Path:
-    """Make the run's folder, and make it ours, or leave. A full disk is no reason to: logs can be done without."""
+    """Make the run's folder, and make it ours, or leave. A full disk is no reason to: files can be done without."""
     folder = run_folder or Path("shardinit-runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     try:
         for rank in ranks:
@@ -285,10 +289,17 @@ def _new_folder(run_folder: Path | None, ranks: Iterable[int]) -> Path:
     except LaunchError as error:
         fail(USAGE, str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in output.FULL:
             fail(USAGE, f"cannot write the run's folder {folder}: {error.strerror}. Name another by --run-folder DIR")
-        output.warn(f"warning: cannot write the run's folder {folder}: {error.strerror}; logs and status are lost")
     return folder
+
+
+def _new_temporary_folder() -> Path:
+    """Make a folder for a rank's files; one that is not there where nothing can be written."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="shardinit-"))
+    except OSError:
+        return Path("/tmp") / f"shardinit-{os.getpid()}"
 
 
 def _gang_size(processes: int | None, per_gpu: bool, gpus: list[str]) -> int:

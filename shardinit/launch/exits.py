@@ -5,7 +5,7 @@
 | 0 | done | |
 | 2 | bad usage or bad target | no |
 | 3 | planning or certificate refused | no |
-| 4 | initialization failed | no |
+| 4 | initialization failed, or output that cannot be written | no |
 | 10 | a process never came | yes |
 | 11 | a process died | yes |
 | 12 | processes disagree | no |

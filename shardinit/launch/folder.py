@@ -53,3 +53,9 @@ def why_not_writable(folder: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def lost_text(run: Path, rank: int) -> str:
+    """What to say of a rank's files if they cannot be written; empty if they can."""
+    why = why_not_writable(rank_folder(run, rank))
+    return f"warning: cannot write the run's folder {run}: {why}; logs and status are lost" if why else ""

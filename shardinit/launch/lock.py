@@ -7,14 +7,15 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import IO
 
 from shardinit.errors import LaunchError
 from shardinit.launch.folder import rank_folder, read_json
 
 NAME = "owner.json"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
-_held: list[IO[str]] = []  # until the process ends, however it ends: the system lets go of a lock with its process
+_held: list[
+    int
+] = []  # descriptors, until the process ends, however it ends: the system lets go of a lock with its process
 
 
 def hold(run: Path, rank: int) -> None:
@@ -29,20 +30,19 @@ def hold(run: Path, rank: int) -> None:
     """
     folder = rank_folder(run, rank)
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / NAME, "a+", encoding="utf-8")  # noqa: SIM115
+    file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in NO_LOCKS:
             return
-        file.close()
+        os.close(file)
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
         raise LaunchError(f"the run's folder {run} is in use: {_who(folder, rank)}") from None
     _held.append(file)
-    file.truncate(0)
-    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}))
-    file.flush()
+    os.ftruncate(file, 0)
+    os.write(file, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}).encode())
 
 
 def _who(folder: Path, rank: int) -> str:

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,7 @@ class Rank:
         from jax_smi import initialise_tracking
 
         assert self.folder is not None
+        threading.excepthook = _end_of_thread
         initialise_tracking(interval, str(rank_folder(self.folder, self.spec.process_id)))
 
     def write_plan(self, text: str) -> None:
@@ -207,6 +209,17 @@ def _devices() -> list[dict[str, Any]]:
         figures = {name: stats.get(name) for name in ("bytes_in_use", "peak_bytes_in_use", "bytes_limit")}
         found.append({"name": f"{device.platform}:{device.id}", "kind": device.device_kind, **figures})
     return found
+
+
+def _end_of_thread(found: threading.ExceptHookArgs) -> None:
+    """Say in a line that jax-smi cannot write any more; of other threads what Python says."""
+    of_smi = any(
+        frame.f_globals.get("__name__", "").startswith("jax_smi") for frame, _ in traceback.walk_tb(found.exc_traceback)
+    )
+    if of_smi and isinstance(found.exc_value, OSError):
+        print(f"shardinit: warning: jax-smi ends: {found.exc_value}; memory profiles are lost", file=sys.stderr)
+    else:
+        threading.__excepthook__(found)
 
 
 def _end_with_parent() -> None:

@@ -22,7 +22,7 @@ import psutil
 
 from shardinit.launch.control import VERDICT_SECONDS, Channel, Hub, Spoke, not_here
 from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, RETRY_HELPS, End, cause_of, end_of
-from shardinit.launch.folder import rank_folder, read_json, why_not_writable, write_json
+from shardinit.launch.folder import lost_text, rank_folder, read_json, why_not_writable, write_json
 from shardinit.launch.logs import Echo, Tail
 from shardinit.wording import ranks_text
 
@@ -110,6 +110,7 @@ class Supervisor:
         verdict = None
         try:
             self._start()
+            self._has_lost_files()
             while verdict is None and not self._all_done():
                 await asyncio.sleep(TICK_SECONDS)
                 self._look()
@@ -134,7 +135,6 @@ class Supervisor:
                 folder.mkdir(parents=True, exist_ok=True)
                 for name in ("status.json", "ended.json", "memory.prof"):  # of an earlier run in the same folder
                     (folder / name).unlink(missing_ok=True)
-            tails = []
             with _log(folder / "stdout.log") as out, _log(folder / "stderr.log") as err:
                 process = subprocess.Popen(
                     self.job.command,
@@ -145,8 +145,7 @@ class Supervisor:
                     process_group=0,  # Ctrl-C reaches the supervisor alone
                     preexec_fn=_die_with_parent(),
                 )
-            for name in ("stdout", "stderr"):
-                tails.append(Tail(folder / f"{name}.log", rank, name))
+                tails = [Tail(_path_to_read(log), rank, name) for log, name in ((out, "stdout"), (err, "stderr"))]
             self.children.append(_Child(rank, process, tails, has_joined=self.job.processes == 1))
 
     def _asked_to_end(self, number: int, frame: object) -> None:
@@ -223,11 +222,11 @@ class Supervisor:
 
     def _has_lost_files(self) -> bool:
         """Whether ranks cannot write their status, nor anything else, any more; says so once."""
-        why = next(filter(None, (why_not_writable(rank_folder(self.job.folder, c.rank)) for c in self.children)), "")
-        if why and not self.has_warned:
+        text = next(filter(None, (lost_text(self.job.folder, c.rank) for c in self.children)), "")
+        if text and not self.has_warned:
             self.has_warned = True
-            self.echo.say(f"warning: cannot write the run's folder {self.job.folder}: {why}; logs and status are lost")
-        return bool(why)
+            self.echo.say(text)
+        return bool(text)
 
     def _look_who_finished(self, now: float) -> None:
         running = [c.rank for c in self.children if c.returncode is None]
@@ -289,11 +288,15 @@ class Supervisor:
 
 
 def _log(path: Path) -> BinaryIO:
-    """Open a rank's log; where there is no room for one its lines are lost."""
-    try:
-        return open(path, "wb")
-    except OSError:
-        return open(os.devnull, "wb")
+    """Open a rank's log; where there is no room for one it is in memory (Linux), for as long as the job runs."""
+    with contextlib.suppress(OSError):
+        if not why_not_writable(path.parent):
+            return open(path, "wb")
+    return open(os.memfd_create(path.name) if sys.platform == "linux" else os.devnull, "wb")
+
+
+def _path_to_read(log: BinaryIO) -> Path:
+    return Path(f"/proc/self/fd/{log.fileno()}") if isinstance(log.name, int) else Path(log.name)
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -131,5 +131,5 @@ def test_where_the_page_is(folder):
     assert code == 0
     assert "shardinit: wrote the plan's page to page.html\n" in err
     _, err, code = finish(start(folder, "plan", *TARGET, "--html", "/dev/full"))
-    assert code == 2
+    assert code == 4
     assert "cannot write /dev/full: No space left on device" in err

@@ -3,13 +3,15 @@
 A collective needs every process to run the same program, which is what must be found out first.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
+import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -19,8 +21,9 @@ from shardinit.wording import ranks_text
 
 PEER_SECONDS = 300.0
 LONGEST_VALUE = 200
+ANSWER_SECONDS = 5.0
 
-_rounds: Counter[Any] = Counter()
+_locks: dict[tuple[int, ...], threading.Lock] = {}
 
 
 def processes_of(devices: Iterable[Any]) -> tuple[int, ...]:
@@ -35,6 +38,9 @@ def is_shared(ranks: Sequence[int]) -> bool:
 
 def exchange(name: str, text: str, ranks: Sequence[int], seconds: float | None = None) -> list[str]:
     """Give a text of every process to every process.
+
+    Nothing is left of a call that failed: a process that tries again meets the others where they are now, never what
+    was sent before.
 
     Parameters
     ----------
@@ -55,30 +61,113 @@ def exchange(name: str, text: str, ranks: Sequence[int], seconds: float | None =
     Raises
     ------
     JoinError
-        If some rank does not send its text in time; it names all that did not.
+        If some rank does not send its text in time; it names who did not.
+    DisagreementError
+        If some rank sends another text than this one, as one does that failed and starts again alone.
     """
     seconds = _peer_seconds() if seconds is None else seconds
-    _rounds[name, tuple(ranks)] += 1
-    place = f"shardinit/{name}/{'-'.join(map(str, ranks))}/{_rounds[name, tuple(ranks)]}"
-    place = hashlib.sha256(place.encode()).hexdigest()[:24] + f"/{name}"
-    client: Any = distributed_state.client
-    client.key_value_set(f"{place}/{jax.process_index()}", text)
-    deadline = time.monotonic() + seconds
-    texts, missing = [], []
-    for rank in ranks:
-        left = max(int(1000 * (deadline - time.monotonic())), 1)
+    with _locks.setdefault(tuple(ranks), threading.Lock()):
+        found = _Round(name, ranks, seconds).offers(text)
+    if len({offer.name for offer in found}) > 1:
+        names = _holders_text({rank: offer.name for rank, offer in zip(ranks, found, strict=True)})
+        raise DisagreementError(
+            f"the {len(ranks)} processes do not wait for the same thing: {names}. One failed and started again alone, "
+            "or runs other code. Nothing was exchanged: start again in all of them."
+        )
+    return [offer.text for offer in found]
+
+
+class _Offer(NamedTuple):
+    """What a process waits with: a number of this call alone, what it sends, and the text."""
+
+    nonce: str
+    name: str
+    text: str
+
+
+class _Round:
+    """One call of ``exchange``, as one process sees it.
+
+    Every process offers its text under its rank and withdraws it if it fails. The first rank takes all offers and
+    answers each nonce, so an answer can reach no other call than the one it is for. It deletes what the round before
+    left: whoever offers again has read that.
+    """
+
+    def __init__(self, name: str, ranks: Sequence[int], seconds: float) -> None:
+        self.client: Any = distributed_state.client
+        self.name, self.ranks, self.seconds = name, ranks, seconds
+        self.deadline = time.monotonic() + seconds
+        self.place = f"shardinit/{hashlib.sha256(repr(tuple(ranks)).encode()).hexdigest()[:24]}"
+        self.own = f"{self.place}/offers/{jax.process_index()}"
+
+    def offers(self, text: str) -> list[_Offer]:
+        """Offer a text, and return what each rank offered to this round."""
+        own = _Offer(secrets.token_hex(8), self.name, text)
+        with _store():
+            try:
+                self.client.key_value_set(self.own, json.dumps(own), allow_overwrite=True)
+                found = self._answer(own) if jax.process_index() == self.ranks[0] else self._ask(own)
+            finally:
+                with contextlib.suppress(jax.errors.JaxRuntimeError):
+                    self.client.key_value_delete(self.own)
+        if missing := [rank for rank, offer in zip(self.ranks, found, strict=True) if offer is None]:
+            raise self._not_there(missing)
+        return [_Offer(*offer) for offer in found if offer is not None]
+
+    def _answer(self, own: _Offer) -> list[list[str] | None]:
+        """Take the offers of all, None for one that did not come, and answer those that are there."""
+        texts = [self._wait(f"{self.place}/offers/{rank}") for rank in self.ranks]
+        offers = [None if text is None else json.loads(text) for text in texts]
+        self.client.key_value_delete(self.place)
+        self.client.key_value_set(f"{self.place}/results/{own.nonce}", json.dumps(offers))
+        for offer in offers:
+            if offer and offer[0] != own.nonce:
+                self.client.key_value_set(f"{self.place}/answers/{offer[0]}", own.nonce)
+        return offers
+
+    def _ask(self, own: _Offer) -> list[list[str] | None]:
+        """Wait for the first rank's answer."""
+        key = f"{self.place}/answers/{own.nonce}"
+        answer = self._wait(key)
+        standing = set() if answer else self._standing()
+        if not answer and jax.process_index() not in standing:  # taken just now: the answer is on its way
+            self.deadline += ANSWER_SECONDS
+            answer = self._wait(key)
+        result = answer and self._wait(f"{self.place}/results/{answer}")
+        if result:
+            return json.loads(result)
+        first = self.ranks[0]  # without it the others give up as well, so only it is missing for sure
+        raise self._not_there((first in standing and sorted(set(self.ranks) - standing)) or [first])
+
+    def _not_there(self, missing: Sequence[int]) -> JoinError:
+        return JoinError(
+            f"{ranks_text(missing)} of {len(self.ranks)} did not send {self.name!r} within {self.seconds:g} s. Look at "
+            "the end of that process's log; if it is only slow, raise the deadline by SHARDINIT_PEER_TIMEOUT (seconds)."
+        )
+
+    def _standing(self) -> set[int]:
+        """Ranks whose offers wait for an answer."""
+        found = self.client.key_value_dir_get(f"{self.place}/offers")
+        return {int(key.rsplit("/", 1)[-1]) for key, _ in found}
+
+    def _wait(self, key: str) -> str | None:
+        """Return the value of a key, or None if it is not there before the deadline."""
+        left = max(int(1000 * (self.deadline - time.monotonic())), 1)
         try:
-            texts.append(client.blocking_key_value_get(f"{place}/{rank}", left))
+            return self.client.blocking_key_value_get(key, left)
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
-                raise JoinError(f"rank 0, which keeps the processes' texts, is lost: {error}") from error
-            missing.append(rank)
-    if missing:
-        raise JoinError(
-            f"{ranks_text(missing)} of {len(ranks)} did not send {name!r} within {seconds:g} s. Look at the end of "
-            "that process's log; if it is only slow, raise the deadline by SHARDINIT_PEER_TIMEOUT (seconds)."
-        )
-    return texts
+                raise
+            return None
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[None]:
+    """Name who keeps the texts where they cannot be read or written."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise JoinError(f"rank 0, which keeps the processes' texts, is lost: {error}") from error
 
 
 def agree(name: str, fields: Mapping[str, str], ranks: Sequence[int]) -> None:
@@ -107,13 +196,9 @@ def difference_text(found: Mapping[int, Mapping[str, str]]) -> str:
     """Say which field differs between ranks that have it, and which have which value; empty if none does."""
     lines = []
     for field in sorted({field for fields in found.values() for field in fields}):
-        holders: dict[str, list[int]] = {}
-        for rank, fields in found.items():
-            if field in fields:
-                holders.setdefault(fields[field], []).append(rank)
-        if len(holders) > 1:
-            values = "; ".join(f"{_shortened(value)} on {ranks_text(ranks)}" for value, ranks in holders.items())
-            lines.append(f"  {field}: {values}")
+        values = {rank: fields[field] for rank, fields in found.items() if field in fields}
+        if len(set(values.values())) > 1:
+            lines.append(f"  {field}: {_holders_text(values)}")
     if not lines:
         return ""
     return (
@@ -122,6 +207,14 @@ def difference_text(found: Mapping[int, Mapping[str, str]]) -> str:
         + "\nStart every process with the same command, environment, packages and code, and seed it alike: "
         "--seed 0, or brainstate.random.seed(0) in your own script."
     )
+
+
+def _holders_text(values: Mapping[int, str]) -> str:
+    """Say which ranks have which value."""
+    holders: dict[str, list[int]] = {}
+    for rank, value in values.items():
+        holders.setdefault(value, []).append(rank)
+    return "; ".join(f"{_shortened(value)} on {ranks_text(ranks)}" for value, ranks in holders.items())
 
 
 def _peer_seconds() -> float:

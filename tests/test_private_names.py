@@ -86,6 +86,13 @@ except jax.errors.JaxRuntimeError as error:
     assert "DEADLINE_EXCEEDED" in str(error)
 else:
     raise AssertionError("no deadline")
+client.key_value_set("a", "3", allow_overwrite=True)
+client.key_value_set("c/d/e", "4")
+client.key_value_set("c/dd", "5")
+assert client.key_value_dir_get("c/d") == [("c/d/e", "4")] and client.key_value_try_get("a") == "3"
+client.key_value_delete("c/d")  # with all below it, nothing beside it
+client.key_value_delete("never there")
+assert client.key_value_dir_get("c") == [("c/dd", "5")]
 jax.distributed.shutdown()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

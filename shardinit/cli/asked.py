@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from shardinit.cli import options as o
@@ -26,6 +27,7 @@ class Asked:
     remainder: o.RemainderName
     memory_budget: str | None
     rules: list[str] | None
+    card: Path | None = None
 
     def plan(self, rank: Rank | None = None) -> tuple[Any, Any]:
         """Trace the program and plan it, or leave with the right exit code; ``rank`` joins the others first."""
@@ -84,7 +86,7 @@ class Asked:
         if self.topology is not None:
             import jax
 
-            topology = Topology.named(self.topology)
+            topology = Topology.named(self.topology, self.card)
             jax.config.update("jax_platforms", "cpu")  # planning needs none of the machine's accelerators
         elif self.devices is not None:
             emulate_cpu(self.devices)

@@ -96,12 +96,12 @@ def plan(
     if target is None or axis_size is None:
         missing = "TARGET" if target is None else "--axis-size"
         fail(USAGE, f"{missing} is missing. Write: shardinit plan TARGET --axis-size N, or --diff A.json B.json")
-    if card is not None and not certify:
-        fail(USAGE, f"--card {card} is for --certify. Add --certify, or leave it out")
+    if card is not None and topology is None:
+        fail(USAGE, f"--card {card} describes the GPUs of a topology. Add for example --topology gpu:2x4")
     if topology is not None and devices is not None:
         fail(USAGE, f"--topology {topology} and --devices {devices} exclude each other: emulated devices are cpu:N")
     asked = Asked(
-        target, axis_size, devices, topology, kwargs, None, strategy, numerics, remainder, memory_budget, rules
+        target, axis_size, devices, topology, kwargs, None, strategy, numerics, remainder, memory_budget, rules, card
     )
     if as_json:
         output.only_json()

@@ -78,7 +78,7 @@ Devices = Annotated[
 ]
 TopologyName = Annotated[
     str | None,
-    typer.Option(help="Plan for devices that need not be here: cpu:8, h100:4x8, v5e:4x8, 2xv5e:16x16, v5p:8x16x16."),
+    typer.Option(help="Plan for devices that need not be here: cpu:8, h100:4x8, v5e:4x8, 2xv5e:16x16, gpu:2x4@48GiB."),
 ]
 Kwargs = Annotated[str, typer.Option(help="Keyword arguments of init_all_states, as a JSON object.")]
 Seed = Annotated[int, typer.Option(callback=check_seed, help="Seed of brainstate's random state, 0 to 2**32 - 1.")]
@@ -101,7 +101,10 @@ Html = Annotated[Path | None, typer.Option("--html", help="Write the plan as one
 Certify = Annotated[
     bool, typer.Option("--certify", help="Compile every piece for the topology, by its real compiler, and compare.")
 ]
-Card = Annotated[Path | None, typer.Option(help="Description of another GPU than the topology's, for --certify.")]
+Card = Annotated[
+    Path | None,
+    typer.Option(help="Description of the topology's GPUs (GpuTargetConfigProto): their memory, and for --certify."),
+]
 Timeout = Annotated[float, typer.Option(help="Seconds that one piece may take to compile, for --certify.", min=1.0)]
 Diff = Annotated[
     tuple[Path, Path] | None, typer.Option("--diff", metavar="A.json B.json", help="Say what moved between two plans.")

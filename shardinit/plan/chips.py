@@ -52,14 +52,20 @@ class Chip:
         return replace(self, memory=memory, usable=memory if self.platform == "cpu" else int(memory * GPU_SHARE))
 
 
-# Limits that libtpu 0.0.52 names when it runs out of HBM; shapes as Google Cloud documents them.
+# Limits that libtpu 0.0.52 names when it runs out of HBM; memory and shapes as Google Cloud documents them
+# (docs.cloud.google.com/tpu/docs, the pages v4, v5e, v5p, v6e and tpu7x; slices of tpu7x as xpk generates them: up to
+# 144 cubes of 64 chips). A device of tpu7x is a core, with half of its chip's 192 GiB.
 # Of v4 it names the limit of a core; whether a device, which is a chip of two, has more is left aside.
 _FLAT = ((2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 _CUBES = tuple(
     (a, b, c) for a in range(4, 17, 4) for b in range(a, 21, 4) for c in range(b, 29, 4) if a * b * c <= 8960
 )
+_LARGE_CUBES = tuple(
+    (a, b, c) for a in range(4, 21, 4) for b in range(a, 49, 4) for c in range(b, 577, 4) if a * b * c <= 144 * 64
+)
 _SMALL = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *(s for s in _CUBES if max(s) <= 16))
 _SOLID = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *_CUBES)
+_LARGE = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), *_LARGE_CUBES)
 
 
 def _gpu(kind: str, memory: int, node: int = 8) -> Chip:
@@ -67,7 +73,7 @@ def _gpu(kind: str, memory: int, node: int = 8) -> Chip:
 
 
 # Bytes of a100, h100 and h200 are the ``device_memory_size`` of the card descriptions in ``certify/cards``; MiB of the
-# others are what nvidia-smi lists for them (ECC on), or NVIDIA's data sheets less what the driver keeps.
+# others are the total that nvidia-smi prints for them (ECC on), as public logs of 2024 to 2026 have it.
 CHIPS = {
     "cpu": Chip("cpu", "cpu"),
     "t4": _gpu("Tesla T4", 15360 * MIB),
@@ -81,11 +87,12 @@ CHIPS = {
     "h100-pcie": _gpu("NVIDIA H100 PCIe", 81559 * MIB),
     "h100-nvl": _gpu("NVIDIA H100 NVL", 95830 * MIB),
     "h200": _gpu("NVIDIA H200", 151397597184),
+    "h200-nvl": _gpu("NVIDIA H200 NVL", 143771 * MIB),
     "gh200": _gpu("NVIDIA GH200 480GB", 97871 * MIB, 4),
-    "b100": _gpu("NVIDIA B100", 183359 * MIB),
     "b200": _gpu("NVIDIA B200", 183359 * MIB),
     "gb200": _gpu("NVIDIA GB200", 189471 * MIB, 4),
     "b300": _gpu("NVIDIA B300 SXM6 AC", 275040 * MIB),
+    "gb300": _gpu("NVIDIA GB300", 284208 * MIB, 4),
     "rtx4090": _gpu("NVIDIA GeForce RTX 4090", 24564 * MIB),
     "rtx5090": _gpu("NVIDIA GeForce RTX 5090", 32607 * MIB),
     "rtxpro6000": _gpu("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887 * MIB),
@@ -93,7 +100,7 @@ CHIPS = {
     "v5e": Chip("tpu", "TPU v5 lite", 16 * GIB, int(15.75 * GIB), shapes=_FLAT),
     "v5p": Chip("tpu", "TPU v5", 95 * GIB, int(95.73 * GIB), shapes=_SOLID),
     "v6e": Chip("tpu", "TPU v6 lite", 32 * GIB, int(31.24 * GIB), shapes=_FLAT),
-    "tpu7x": Chip("tpu", "TPU7x", 96 * GIB, int(94.74 * GIB), shapes=_SOLID, cores=2),
+    "tpu7x": Chip("tpu", "TPU7x", 96 * GIB, int(94.74 * GIB), shapes=_LARGE, cores=2),
 }
 ALIASES = {"a100-80": "a100", "h100-sxm": "h100", "ironwood": "tpu7x"}
 
@@ -162,7 +169,8 @@ def _chip(name: str, chip_name: str, tail: str, memory: int | None) -> tuple[str
     alike = [n for n, c in CHIPS.items() if c.platform == kind]
     near = alike or difflib.get_close_matches(chip_name, CHIPS, n=2, cutoff=0.6) or list(CHIPS)
     shape = tail if all(_is_number(part) and int(part) for part in tail.split("x")) else "2x4"
-    other = "" if kind == "tpu" else f"; for another GPU say its memory, such as 'gpu:{shape}@48GiB'"
+    other = f"; for another GPU say its memory, such as 'gpu:{shape}@48GiB', or give its card file"
+    other = "" if kind == "tpu" else other
     raise ArgumentError(
         f"topology {name!r}: there is no device {chip_name!r}. "
         f"Use one of {', '.join(near)}, such as {_example(near[0])!r}{other}."
@@ -185,15 +193,14 @@ def _read_memory(name: str, text: str) -> int:
 
 def card_memory(card: Any) -> int:
     """Read the memory of a card's description (a ``GpuTargetConfigProto`` in text form)."""
-    path = Path(card)
-    found = (
-        re.search(r"device_memory_size\s*:\s*(\d+)", path.read_text(encoding="utf-8", errors="replace"))
-        if path.is_file()
-        else None
-    )
+    try:
+        text = Path(card).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ArgumentError(f"cannot read the card {str(card)!r}: {error.strerror}. Pass the path of a file.") from None
+    found = re.search(r"device_memory_size\s*:\s*(\d+)", text)
     if found is None or not int(found[1]):
         raise ArgumentError(
-            f"card {str(card)!r} is no file with a device_memory_size. Pass a GpuTargetConfigProto in text form, or "
+            f"the card {str(card)!r} has no device_memory_size. Pass a GpuTargetConfigProto in text form, or "
             "write the memory into the topology, such as 'gpu:2x4@48GiB'."
         )
     return int(found[1])

@@ -96,6 +96,8 @@ class Topology:
                 f"topology name={name!r} is a {type(name).__name__}. Pass a str such as 'h100:4x8'."
             )
         found = read_name(name, None if card is None else card_memory(card))
+        if card is not None and found.chip.platform != "gpu":
+            raise ArgumentError(f"card={str(card)!r} describes a GPU, the topology is {name}. Leave one of them out.")
         fast = None if found.fast == found.devices else found.fast
         chip = found.chip
         return cls(chip.platform, found.devices, None, fast, chip.memory, chip.usable, name.strip().lower())

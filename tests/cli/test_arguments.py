@@ -128,3 +128,21 @@ def test_impossible_sizes_end_with_2(tmp_path, command, size):
     out, err, code = finish(start(tmp_path, *command, "net.py:build", *kwargs))
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"init makes an array float32[{size}] at {tmp_path}/net.py:4 (init_state)" in err
+
+
+def test_a_card_file_is_the_memory_of_a_topology(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import brainstate\n"
+        "class Net(brainstate.nn.Module):\n"
+        "    def init_state(self):\n"
+        "        self.v = brainstate.ParamState(brainstate.random.uniform(size=(3,)))\n"
+        "build = Net\n"
+    )
+    (tmp_path / "card.txtpb").write_text("gpu_device_info { device_memory_size: 51539607552 }")
+    command = ["plan", "net.py:build", "--axis-size", "8", "--card", "card.txtpb"]
+    out, err, code = finish(start(tmp_path, *command, "--topology", "gpu:2x4"))
+    assert code == 0, err
+    assert "of 34.2 GiB, at v" in out  # three quarters of 48 GiB, less 5%
+    _, err, code = finish(start(tmp_path, *command))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "Add for example --topology gpu:2x4" in err

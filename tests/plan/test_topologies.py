@@ -248,6 +248,9 @@ def test_model_crosses_the_slow_network_as_a_last_resort():
         ("a100-40:2x16", 32, 16, 40536 << 20),
         ("gb200:18x4", 72, 4, 189471 << 20),
         ("rtx5090:2", 2, None, 32607 << 20),
+        ("gb300:18x4", 72, 4, 284208 << 20),
+        ("h200-nvl:8", 8, None, 143771 << 20),
+        ("tpu7x:16x24x24", 2 * 144 * 64, None, 96 * GIB),
         ("tpu7x:2x2x1", 8, None, 96 * GIB),
         ("2xironwood:4x4x4", 256, 128, 96 * GIB),
         ("v4:4x4x4", 64, None, 32 * GIB),
@@ -271,9 +274,15 @@ def test_a_card_file_says_the_memory(tmp_path):
     card = tmp_path / "card.txtpb"
     card.write_text("gpu_device_info { device_memory_size: 51539607552 }")
     assert Topology.named("gpu:2x4", card=card) == Topology("gpu", 8, None, 4, 48 * GIB, 36 * GIB, "gpu:2x4")
-    for wrong in (tmp_path / "none", tmp_path):
-        with pytest.raises(ArgumentError, match="no file with a device_memory_size"):
+    for wrong, why in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ArgumentError, match=f"cannot read the card .*: {why}"):
             Topology.named("gpu:2x4", card=wrong)
+    for name in ("cpu:8", "v5e:4x8"):
+        with pytest.raises(ArgumentError, match=r"card|TPU's memory"):
+            Topology.named(name, card=card)
+    card.write_text("gpu_device_info { }")
+    with pytest.raises(ArgumentError, match="has no device_memory_size"):
+        Topology.named("gpu:2x4", card=card)
 
 
 @pytest.mark.parametrize(

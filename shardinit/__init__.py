@@ -24,6 +24,7 @@ __all__ = [
     "CertificateError",
     "CompiledInit",
     "ConcreteValueError",
+    "DeletedArrayError",
     "DisagreementError",
     "InitPlan",
     "InitResult",

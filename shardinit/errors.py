@@ -10,6 +10,7 @@
     │   └── RewrittenStateError             ... in a state that existed before
     ├── ConcreteValueError (TypeError)      init code that needs the concrete value of what differs by lane; it is
     │                                       a jax.errors.ConcretizationTypeError, so it is in jax_errors.py
+    ├── DeletedArrayError (RuntimeError)    init code that uses an array after its ``delete()``
     ├── PlanError (ValueError)              states that cannot be placed on the mesh
     ├── MemoryBudgetError (ValueError)      states that fit no device, however they are split
     ├── CertificateError (RuntimeError)     a certificate that cannot be made: a compiler that is not installed, ...
@@ -47,6 +48,10 @@ class LaneValueError(ShardInitError, ValueError):
 
 class RewrittenStateError(LaneValueError):
     """A state that existed before, into which init writes what differs by lane."""
+
+
+class DeletedArrayError(ShardInitError, RuntimeError):
+    """Init code that uses an array that it deleted itself."""
 
 
 class PlanError(ShardInitError, ValueError):

@@ -18,3 +18,7 @@ class ConcreteValueError(
 
     def __init__(self, message: str):
         TypeError.__init__(self, message)  # JAX's own take the tracer, which must not outlive the trace
+
+
+class ConcreteAttributeError(ConcreteValueError, AttributeError):
+    """An attribute of concrete arrays that a value which differs by lane does not have: ``hasattr`` says so."""

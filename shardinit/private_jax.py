@@ -6,6 +6,8 @@ and what would replace it.
 - ``Trace``, ``Tracer``, ``set_current_trace``, ``trace_ctx``, ``eval_trace``: traces of our own
   (``discover/trace.py``, ``compile/eager_steps.py``). A public interface for interpreters.
 - ``OVERRIDDEN``: methods of these two that ours override. The same.
+- ``ARRAY_MEMBERS``, ``REFUSED``: what concrete arrays can do, and tracers do not
+  (``discover/stand_in.py``). A list of what belongs to the public ``jax.Array``.
 - ``CONCRETE``, ``ARRAY``: names of JAX's functions whose frames a tracer looks for. A second method beside
   ``to_concrete_value``, for those that only ask.
 - ``NamedAxisEffect``: what a collective has instead of an effect. A public class of effects.
@@ -32,6 +34,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax._src import config as _config
+from jax._src.array import ArrayImpl
 from jax._src.compiler import get_compile_options
 from jax._src.core import (
     NamedAxisEffect,
@@ -48,13 +51,20 @@ from jax._src.sharding_impls import UNSPECIFIED
 from jax._src.xla_bridge import backends_are_initialized
 from jax.extend.core import Primitive
 
+try:
+    from jax._src.prng import PRNGKeyArray
+except ImportError:  # it moved in jax 0.12
+    from jax._src.random.prng import PRNGKeyArray
+
 __all__ = [
     "ARRAY",
+    "ARRAY_MEMBERS",
     "CONCRETE",
     "NamedAxisEffect",
     "OVERRIDDEN",
     "PARAMETERS",
     "PRIMITIVES",
+    "REFUSED",
     "UNSPECIFIED",
     "Trace",
     "Tracer",
@@ -82,6 +92,17 @@ OVERRIDDEN = {
     "Tracer": frozenset({"to_concrete_value", "full_lower", "_short_repr", "_error_repr"}),
 }
 CONCRETE, ARRAY = "concrete_or_error", "array"  # the one cannot go on without a value, the other would only copy it
+
+# ---- arrays
+
+ARRAY_MEMBERS = frozenset(dir(ArrayImpl)) | frozenset(dir(PRNGKeyArray))
+# Of these, what ``Tracer`` has only to raise an error.
+REFUSED = (
+    *("__array__", "__bool__", "__complex__", "__dlpack__", "__float__", "__hex__", "__index__", "__int__", "__oct__"),
+    *("__reduce__", "addressable_data", "addressable_shards", "committed", "device", "devices", "global_shards"),
+    *("is_fully_addressable", "is_fully_replicated", "item", "on_device_size_in_bytes", "sharding", "tobytes"),
+    *("tolist", "traceback", "unsafe_buffer_pointer"),
+)
 
 # ---- primitives: the names that the tables in ``lane`` may use, and so what is known of JAX
 

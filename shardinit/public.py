@@ -15,6 +15,7 @@ from shardinit.errors import (
     AxisAssignmentError,
     BackendStartedError,
     CertificateError,
+    DeletedArrayError,
     DisagreementError,
     JoinError,
     LaneValueError,

@@ -148,6 +148,10 @@ def test_methods_that_are_overridden():
         assert declared - called_by_name <= set(dir(base))
 
 
+def test_members_of_arrays_that_tracers_refuse():
+    assert set(private_jax.REFUSED) <= set(dir(private_jax.Tracer)) & private_jax.ARRAY_MEMBERS
+
+
 def test_methods_that_some_traces_have():
     """Those of calls are gone where JAX has no such primitives (0.11)."""
     assert private_jax.is_known(lax.add_p)  # it reads JAX's modules

@@ -12,15 +12,16 @@ import types
 from typing import Any
 
 import jax
-import numpy as np
 
 from shardinit.discover.frames import user_line
 from shardinit.discover.sizes import check_sizes
+from shardinit.discover.stand_in import StandIn
+from shardinit.errors import DeletedArrayError
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, unplaced
 from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES
-from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, Tracer, set_current_trace, settings
+from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, set_current_trace, settings
 
 # Collectives whose result is the same on every lane.
 
@@ -29,13 +30,13 @@ SMALL = 64  # elements
 RANDOM = frozenset({"threefry2x32", "rng_bit_generator"})
 
 
-class LaneTracer(Tracer):
+class LaneTracer(StandIn):
     """A value of one lane; behaves as a concrete array if it does not depend on the lane."""
 
     __slots__ = ("atom",)
 
     def __init__(self, trace: "LaneTrace", atom: Atom):
-        Tracer.__init__(self, trace, atom.aval)
+        StandIn.__init__(self, trace, atom.aval)
         self.atom = atom
 
     def to_concrete_value(self):
@@ -46,10 +47,10 @@ class LaneTracer(Tracer):
         another algorithm (``x ** n``, static indices, ``x[mask]``), so they must
         see what eager code sees, while ``jnp.array`` would only copy.
         """
-        if self.atom.on_axis:
-            return None
         callers = _caller_names(3)
         must = callers[0] == CONCRETE
+        if self.atom.on_axis:
+            return self.concrete("a JAX function that computes on the host") if must else None
         chooses = self.dtype.kind == "b" or (self.shape == () and self.dtype.kind in "iu")
         if must or (chooses and ARRAY not in callers):
             return self._trace.concrete(self)
@@ -59,7 +60,11 @@ class LaneTracer(Tracer):
         """Once the trace is over, stand for the value: a cache outside the module may have kept this."""
         return self._trace.concrete(self) if self._trace.is_over and not self.atom.on_axis else self
 
-    def _value(self, what: str):
+    @property
+    def is_shared(self) -> bool:
+        return not self.atom.on_axis
+
+    def concrete(self, what: str) -> jax.Array:
         if self.atom.on_axis:
             raise ConcreteValueError(
                 f"init code needs the concrete value of {self.aval.str_short()}, which differs by lane, "
@@ -68,44 +73,16 @@ class LaneTracer(Tracer):
             )
         return self._trace.concrete(self)
 
-    def __array__(self, *args, **kwargs):
-        return np.asarray(self._value("np.asarray(...)"), *args, **kwargs)
-
-    def __bool__(self):
-        return bool(self._value("bool(...) or a Python branch"))
-
-    def __int__(self):
-        return int(self._value("int(...)"))
-
-    def __float__(self):
-        return float(self._value("float(...)"))
-
-    def __complex__(self):
-        return complex(self._value("complex(...)"))
-
-    def __index__(self):
-        return self._value("a Python index").__index__()
-
-    def tolist(self):
-        return self._value("tolist()").tolist()
-
-    def item(self, *args):
-        return self._value("item()").item(*args)
-
-    def tobytes(self, order="C"):
-        return self._value("tobytes()").tobytes(order)
-
-    def __format__(self, spec):
-        return format(self._value("a format string"), spec)
-
-    def devices(self):
-        return self._value("devices()").devices()
-
     def is_deleted(self):
-        return False
+        return self.atom in self._deletions("is_deleted()")
 
-    def block_until_ready(self):
-        return self
+    def delete(self):
+        self._deletions("delete()").add(self.atom)
+
+    def _deletions(self, what: str) -> set[Atom]:
+        if not self.is_shared:
+            self.concrete(what)  # raises
+        return self._trace.deleted
 
     def _short_repr(self):
         return f"LaneTracer({self.aval.str_short()})"
@@ -126,8 +103,8 @@ class LaneTrace(Trace):
     """
 
     __slots__ = (
-        *("axis_name", "concretized", "effectful", "is_over", "last_settings", "outer", "placements", "serial"),
-        "values",
+        *("axis_name", "concretized", "deleted", "effectful", "is_over", "last_settings", "outer", "placements"),
+        *("serial", "values"),
     )
 
     def __init__(self, outer: Trace, axis_name: Any = None):
@@ -137,6 +114,7 @@ class LaneTrace(Trace):
         self.is_over = False
         self.last_settings = settings()
         self.serial = 0
+        self.deleted: set[Atom] = set()
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
         self.placements: dict[str, None] = {}  # user's lines that ask for one
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
@@ -149,12 +127,20 @@ class LaneTrace(Trace):
     def atom(self, value: Any) -> Atom:
         if isinstance(value, LaneTracer):
             if value._trace is self:
-                return value.atom
+                return self._kept(value)
             value = value.full_lower()
         return as_atom(value)
 
+    def _kept(self, tracer: LaneTracer) -> Atom:
+        if tracer.atom in self.deleted:
+            raise DeletedArrayError(
+                f"init code uses an array that it deleted, {tracer.aval.str_short()}, at {user_line()}. "
+                "Leave out the call of delete(), or use a copy made before."
+            )
+        return tracer.atom
+
     def concrete(self, tracer: LaneTracer, place: str | None = None) -> jax.Array:
-        atom = tracer.atom
+        atom = self._kept(tracer)
         with set_current_trace(self.outer):
             if isinstance(atom, Variable) and atom not in self.values:
                 # Keep this value and small ones on the way to it, which may hold far larger arrays.

@@ -22,8 +22,8 @@ and what would replace it.
 - ``settings``, ``settings_by_name``, ``entered``: JAX's configuration as it is at a line of user code, and going back
   to it. A public ``trace_context`` that can be entered again.
 - ``configuration``: all that decides what the same equations compile to. A public key of JAX's own cache.
-- ``PRIMITIVES``, ``is_known``: names of the primitives that the tables in ``lane`` are made of. Public objects:
-  ``jax.extend.core.primitives`` has most.
+- ``PRIMITIVES``, ``is_known``, ``know``: names of the primitives that the tables in ``lane`` are made of. Public
+  objects: ``jax.extend.core.primitives`` has most.
 - ``PARAMETERS``: what is read of a primitive's parameters. Documented parameters; there are none.
 """
 
@@ -77,6 +77,7 @@ __all__ = [
     "extend_axis_env_nd",
     "get_concrete_mesh",
     "is_known",
+    "know",
     "set_current_trace",
     "settings",
     "settings_by_name",
@@ -153,10 +154,18 @@ PARAMETERS = {
 }
 
 _of_jax: set[Primitive] = set()
+_of_others: set[Primitive] = set()
+
+
+def know(*primitives: Primitive) -> None:
+    """Take primitives of another library for known: they do what their names say, and no table needs to have them."""
+    _of_others.update(primitives)
 
 
 def is_known(primitive: Primitive) -> bool:
     """Whether a primitive is one of ``PRIMITIVES``, and JAX's own: others may have the same name."""
+    if primitive in _of_others:
+        return True
     if primitive.name not in PRIMITIVES:
         return False
     if primitive not in _of_jax:

@@ -25,14 +25,14 @@ from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
-from shardinit.lane.equations import Atom
+from shardinit.lane.equations import UNKNOWN, Atom
 from shardinit.lane.key_rows import KeyTable
-from shardinit.lane.primitives import accumulates
+from shardinit.lane.primitives import accumulates, contains, unknown_primitives
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
-from shardinit.plan.rounding import VECTOR
+from shardinit.plan.rounding import VECTOR, taking_lanes_together
 from shardinit.private_jax import configuration, entered
 
 CACHED_EXECUTABLES = 1024
@@ -232,9 +232,10 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
             f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
             "when it is of specs alone. Plan with what discover returns."
         )
+    together = taking_lanes_together(work.specs) if plan.mesh_axes else set()
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
-    return [*linked, *alone], [1] * len(work.pieces), set()
+    return [*linked, *alone], [1] * len(work.pieces), together
 
 
 def _pieces(plan: InitPlan, rounding: str) -> set[int]:
@@ -263,11 +264,12 @@ def _handed_on(atom: Atom, layout: Layout) -> Placement:
 
 
 def _numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[str, ...]:
-    """Say where a last bit can differ from brainstate's."""
+    """Say where a last bit can differ from brainstate's, and what is not known."""
+    notes = _unknown_notes(program, work)
     if plan.numerics == "fused":
-        return ("numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's",)
-    notes = []
-    sums = [v for e in work.equations if accumulates(e) for v in e.outputs]
+        text = "numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's"
+        return (*notes, text)
+    sums = [v for e in work.equations if accumulates(e) and not contains(e, frozenset({UNKNOWN})) for v in e.outputs]
     if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
         text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
         notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
@@ -276,6 +278,14 @@ def _numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[s
     more = f"A device's elements should be a multiple of {VECTOR}"
     notes += [f"{text}: {listed(names)}. {more}" for names in _made_from(uneven, program, work)]
     return tuple(notes)
+
+
+def _unknown_notes(program: LaneProgram, work: Work) -> list[str]:
+    unknown = [e for e in work.equations if contains(e, frozenset({UNKNOWN}))]
+    primitives = listed(sorted(set().union(*map(unknown_primitives, unknown))))
+    text = f"primitives that shardinit does not know ({primitives}), which may depend on the lanes that a device has"
+    made = [v for e in unknown for v in e.outputs]
+    return [f"{text}: {listed(names)}" for names in _made_from(made, program, work)]
 
 
 def _uneven(plan: InitPlan, work: Work) -> set[int]:

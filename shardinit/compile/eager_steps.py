@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from shardinit.lane.equations import is_key, jaxprs_of
+from shardinit.lane.equations import is_key, jaxprs_of, name_of
 from shardinit.lane.primitives import MOVES, OPENED
 from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
 
@@ -48,10 +48,11 @@ class EagerSteps(Trace):
         self.made: dict[int, tuple[Any, bool]] = {}  # id -> a value made here, and whether it was computed or moved
 
     def process_primitive(self, primitive, arguments, params, /):
-        if primitive.name in OPENED:
+        name = name_of(primitive)
+        if name in OPENED:
             with set_current_trace(self):
                 return primitive.impl(*arguments, **params)
-        moves = primitive.name in MOVES
+        moves = name in MOVES
         with set_current_trace(self.parent):
             inputs = arguments if moves else self._read(arguments, carries_code=bool(jaxprs_of(params)))
             values = bind(primitive, params, inputs)

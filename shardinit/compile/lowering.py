@@ -16,6 +16,7 @@ from shardinit.compile.layout import Layout, table_spec
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.compile.slices import sliced
 from shardinit.errors import PlanError
+from shardinit.lane.equations import UNKNOWN, name_of
 from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, pure_params
 
@@ -66,7 +67,7 @@ def lane_function(program: UniqueProgram):
 
 
 def _evaluate(equation, arguments):
-    if equation.primitive.name == "device_put":  # the plan says where things go
+    if name_of(equation.primitive) == "device_put":  # the plan says where things go
         return arguments
     return equation.bind(pure_params(equation), arguments)
 
@@ -96,7 +97,7 @@ def strategy_of(program: UniqueProgram, layout: Layout) -> str:
     if strategy not in ("shard_map", "gspmd"):
         return strategy
     by_lanes = all(_splits_lanes(p, layout) for p in program.placements)
-    if layout.kept != layout.axis_size and not by_lanes:
+    if not by_lanes and (layout.kept != layout.axis_size or uses(program, frozenset({UNKNOWN}))):
         return "padded"
     return "shard_map" if by_lanes and (strategy == "shard_map" or uses(program, UNSPLITTABLE)) else "gspmd"
 

@@ -349,9 +349,6 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
         notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")
-    rbg = {str(t.atom.aval.dtype) for t in watch.keys.values()} - {"key<fry>"}
-    if rbg:
-        notes.append(f"keys of {listed(sorted(rbg))}: values can depend on the number of lanes per device")
     return tuple(notes)
 
 

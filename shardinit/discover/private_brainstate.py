@@ -11,12 +11,19 @@ for, and what would replace it.
   watch it. A public copy of a state.
 - ``State._value``, ``State._been_writen``, ``State._trace_state``: to undo what a failed init did, and to let go of the
   trace that a new state was made under. The same.
+- ``LANES_TOGETHER``: the primitives of ``brainstate.transform.unvmap``, which reduce over all lanes. A public way to
+  ask of a primitive whether its rule for lanes mixes them.
 """
 
 from brainstate._state import TRACE_CONTEXT, NonBatchState
 from brainstate.transform._mapping_core import INIT_NO_BATCHING
+from brainstate.transform._unvmap import _no_vmap_prim, unvmap_all_p, unvmap_any_p, unvmap_max_p
 from brainstate.util import StateJaxTracer
 
-__all__ = ["INIT_NO_BATCHING", "NonBatchState", "STATE_INTERNALS", "StateJaxTracer", "TRACE_CONTEXT"]
+from shardinit.private_jax import know
+
+__all__ = ["INIT_NO_BATCHING", "LANES_TOGETHER", "NonBatchState", "STATE_INTERNALS", "StateJaxTracer", "TRACE_CONTEXT"]
 
 STATE_INTERNALS = frozenset({"_value", "_trace_state", "_source_info", "_hooks_manager"})
+LANES_TOGETHER = frozenset({unvmap_all_p, unvmap_any_p, unvmap_max_p})
+know(*LANES_TOGETHER, _no_vmap_prim)

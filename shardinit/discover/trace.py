@@ -14,13 +14,14 @@ from typing import Any
 import jax
 
 from shardinit.discover.frames import user_line
+from shardinit.discover.private_brainstate import LANES_TOGETHER
 from shardinit.discover.sizes import check_sizes
 from shardinit.discover.stand_in import StandIn
 from shardinit.errors import DeletedArrayError
 from shardinit.jax_errors import ConcreteValueError
-from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, primitive_names, staged
+from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, name_of, primitive_names, staged
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, unplaced
-from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES
+from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES, takes_lanes_together
 from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, set_current_trace, settings
 
 # Collectives whose result is the same on every lane.
@@ -160,12 +161,13 @@ class LaneTrace(Trace):
         return self.last_settings
 
     def process_primitive(self, primitive, tracers, params, /):
-        if primitive.name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
+        name = name_of(primitive)
+        if name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
             with set_current_trace(self):
                 return primitive.impl(*tracers, **params)
         if asks_for_placement(primitive, params):
             self.placements[user_line()] = None
-            if primitive.name in CONSTRAINTS:
+            if name in CONSTRAINTS:
                 return self.stage_value(tracers[0])
             params = unplaced(params)
         inputs = [self.atom(t) for t in tracers]
@@ -175,12 +177,14 @@ class LaneTrace(Trace):
         check_sizes(avals, params)
         collective = self.axis_name is not None and not COLLECTIVES.isdisjoint(primitive_names(primitive, params))
         on_axis = collective or any(a.on_axis for a in inputs)
-        uniform = primitive.name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None
+        uniform = name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None
         by_lane = not uniform and (collective or any(a.by_lane for a in inputs))
         random = any(a.random for a in inputs) or draws(primitive, params)
         effects = frozenset(e for e in effects if not isinstance(e, NamedAxisEffect))  # no effect, just a name
         self.serial += 1
-        equation = Equation(primitive, params, inputs, [], effects, self.serial, self.settings())
+        around = [*(a.aval for a in inputs), *avals]
+        together = on_axis and takes_lanes_together(primitive, params, around, LANES_TOGETHER)
+        equation = Equation(primitive, params, inputs, [], effects, self.serial, self.settings(), together)
         equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]
         if effects:
             self.effectful.append(equation)

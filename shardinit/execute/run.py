@@ -201,7 +201,8 @@ def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
     wanted = layout.sharding(lanes)
     if wanted is None or not variable.by_lane or value.sharding.is_equivalent_to(wanted, value.ndim):
         return value
-    return jax.device_put(value[: layout.axis_size], wanted)
+    kept = np.minimum(np.arange(layout.axis_size), value.shape[0] - 1)  # lanes that pad are copies of the last one
+    return jax.device_put(value[kept] if layout.axis_size > value.shape[0] else value[: layout.axis_size], wanted)
 
 
 def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Sequence[jax.Array]) -> None:
@@ -216,6 +217,7 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
             return
         lanes = acting[:1] if by_lane and predicate.ndim else lanes
     equations = slice_of(check.equation.inputs)
+    together = any(e.all_lanes for e in (*equations, check.equation))
     inputs: Sequence[RandomInput] = compiled.program.random_inputs
 
     def effect(own):
@@ -225,7 +227,7 @@ def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Seque
     if not by_lane:
         effect([None] * len(inputs))
     else:
-        share = compiled.plan.lanes_per_device
+        lanes, share = (np.arange(axis_size), axis_size) if together else (lanes, compiled.plan.lanes_per_device)
         for at in range(0, len(lanes), share):
             jax.vmap(effect)([lane_keys(k, jnp.asarray(lanes[at : at + share]), axis_size) for k in keys])
     jax.effects_barrier()

@@ -8,7 +8,7 @@ more than one device. Only its predicate matters, unless it holds.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shardinit.lane.equations import Atom, Equation, jaxprs_of
+from shardinit.lane.equations import Atom, Equation, jaxprs_of, name_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ def find_checks(effectful: Iterable[Equation], in_pieces: Sequence[Equation]) ->
         if equation.serial in inside:
             if jaxprs_of(equation.params):  # the piece has it without its checks
                 checks.append(Check(equation, None))
-        elif equation.primitive.name == "cond":
+        elif name_of(equation.primitive) == "cond":
             branches = equation.params["branches"]
             # A cond gives every branch the effects of all, so look at what each one really does.
             acting = frozenset(i for i, b in enumerate(branches) if any(e.effects for e in b.jaxpr.eqns))

@@ -24,7 +24,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
 from jax.extend.core import Literal as JaxprLiteral
 
-from shardinit.lane.equations import Equation, is_key
+from shardinit.lane.equations import Equation, is_key, name_of
 from shardinit.lane.primitives import pure_params
 from shardinit.private_jax import Settings, settings_by_name
 
@@ -239,7 +239,7 @@ class _Writer:
     def primitive(self, primitive: Primitive, params: Mapping[str, Any]) -> None:
         self.text("primitive", primitive.name, primitive.multiple_results)
         self.opaque.append(primitive)
-        ignored = IGNORED.get(primitive.name, frozenset())
+        ignored = IGNORED.get(name_of(primitive), frozenset())
         for name in sorted(params.keys() - ignored):
             self.text(name)
             self.write(params[name])

@@ -5,7 +5,7 @@ needs is freed by Python itself, and a slice of the program is a walk backwards 
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import Primitive
 
-from shardinit.private_jax import Settings, bind, entered
+from shardinit.private_jax import Settings, bind, entered, is_known
 
 
 class Variable:
@@ -86,6 +86,7 @@ class Equation:
     """One primitive applied to atoms; ``serial`` is its place in the order of the trace.
 
     ``settings`` are those of JAX at the line of user code: what is traced or lowered of it is under these.
+    ``all_lanes`` says that its values of one lane depend on which other lanes are mapped with it.
     """
 
     primitive: Primitive
@@ -95,6 +96,7 @@ class Equation:
     effects: Any
     serial: int
     settings: Settings
+    all_lanes: bool = False
 
     def evaluate(self, arguments) -> list[Any]:
         """Apply the primitive to values, under whatever trace is current."""
@@ -178,9 +180,25 @@ def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations=None
 _names_inside: "weakref.WeakKeyDictionary[Any, frozenset[str]]" = weakref.WeakKeyDictionary()
 
 
+UNKNOWN = "?"
+
+
+def name_of(primitive: Primitive) -> str:
+    """Name of a primitive that JAX has and we know; ``UNKNOWN`` for any other, whatever it is called."""
+    return primitive.name if is_known(primitive) else UNKNOWN
+
+
 def primitive_names(primitive: Primitive, params: dict[str, Any]) -> frozenset[str]:
     """Names of a primitive and of all primitives in the jaxprs among its parameters, however deep."""
-    return frozenset({primitive.name}).union(*map(_names_in, jaxprs_of(params)))
+    return frozenset({name_of(primitive)}).union(*map(_names_in, jaxprs_of(params)))
+
+
+def equations_in(params: dict[str, Any]) -> Iterator[Any]:
+    """Yield every equation in the jaxprs among an equation's parameters, however deep."""
+    for jaxpr in jaxprs_of(params):
+        for equation in jaxpr.eqns:
+            yield equation
+            yield from equations_in(equation.params)
 
 
 def jaxprs_of(params: dict[str, Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from shardinit.lane.equations import Equation, Literal, Variable, is_key
+from shardinit.lane.equations import Equation, Literal, Variable, is_key, name_of
 from shardinit.private_jax import Settings
 
 MOVES = frozenset({"slice", "squeeze", "reshape"})
@@ -121,7 +121,7 @@ def key_tables(inputs: Iterable[Variable], equations: Iterable[Equation]) -> lis
 
 
 def _rows(table: KeyTable, equation: Equation, source: np.ndarray) -> np.ndarray | None:
-    name, params = equation.primitive.name, equation.params
+    name, params = name_of(equation.primitive), equation.params
     if name == "random_split" and source.ndim == 0:
         return table.add_step(int(source), int(np.prod(params["shape"])), equation.settings)
     if name == "random_fold_in" and source.ndim == 0:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from shardinit.lane.equations import primitive_names
+from shardinit.lane.equations import name_of, primitive_names
 from shardinit.private_jax import UNSPECIFIED
 
 CONSTRAINTS = frozenset({"sharding_constraint", "reshard", "layout_constraint"})
@@ -13,7 +13,7 @@ CONSTRAINTS = frozenset({"sharding_constraint", "reshard", "layout_constraint"})
 
 def asks_for_placement(primitive: Any, params: dict[str, Any]) -> bool:
     """Whether an equation, or one in a jaxpr that it carries, says where its values go."""
-    if primitive.name == "device_put":
+    if name_of(primitive) == "device_put":
         return any(isinstance(d, (jax.sharding.Sharding, jax.Device)) for d in params["devices"])
     shardings = (*params.get("in_shardings", ()), *params.get("out_shardings", ()))
     asked = any(isinstance(s, jax.sharding.Sharding) for s in shardings)
@@ -44,7 +44,7 @@ def _unplaced(value: Any) -> Any:
     equations = []
     for equation in value.eqns:
         inputs = [read(a) for a in equation.invars]
-        if equation.primitive.name in CONSTRAINTS:
+        if name_of(equation.primitive) in CONSTRAINTS:
             same[equation.outvars[0]] = inputs[0]
         else:
             equations.append(equation.replace(invars=inputs, params=unplaced(equation.params)))

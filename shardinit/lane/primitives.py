@@ -1,14 +1,15 @@
 """What the compiler needs to know of single primitives, by name."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core import Literal as JaxprLiteral
 
-from shardinit.lane.equations import Equation, jaxprs_of, primitive_names
+from shardinit.lane.equations import UNKNOWN, Equation, equations_in, jaxprs_of, name_of, primitive_names
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
@@ -27,9 +28,10 @@ OPENED_BY_LANE = frozenset(
 )
 OPENED = OPENED_BY_LANE | {"custom_vmap_call", "custom_linear_solve"}
 
-# GSPMD gathers the whole array for these: they run one lane at a time, under shard_map.
+# GSPMD gathers the whole array for these, or nobody knows: they run whole lanes at a time, under shard_map.
 UNSPLITTABLE = frozenset(
     {
+        UNKNOWN,
         "qr",
         "geqrf",
         "geqp3",
@@ -46,9 +48,9 @@ UNSPLITTABLE = frozenset(
 )
 
 # These add up many numbers, in an order that a backend chooses by the size of the whole batch: eager
-# brainstate itself gives a lane other last bits for another axis_size there.
+# brainstate itself gives a lane other last bits for another axis_size there. So may what is not known.
 ACCUMULATING = frozenset(
-    {"reduce_sum", "reduce_prod", "dot_general", "conv_general_dilated", "cumsum", "cumprod", "cumlogsumexp"}
+    {UNKNOWN, "reduce_sum", "reduce_prod", "dot_general", "conv_general_dilated", "cumsum", "cumprod", "cumlogsumexp"}
     | {"reduce", "reduce_window", "reduce_window_sum", "select_and_gather_add", "select_and_scatter_add"}
     | {"ragged_dot_general", "symmetric_product", "scatter-add", "scatter-sub", "scatter-mul"}
 )
@@ -73,6 +75,10 @@ ROUND_ALIKE = MOVES | frozenset(
     }
     | {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"}
 )
+# What these give one lane depends on the other lanes: user code, or bits drawn for the whole batch from its first key.
+LANES_TOGETHER = frozenset({"custom_vmap_call", "rng_bit_generator", "rng_uniform"})
+LANE_BY_LANE_KEYS = "key<fry>"
+
 CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
 
 
@@ -94,7 +100,8 @@ def _rounds_by_place(primitive: Any, params: dict[str, Any], outputs: Sequence[A
     jaxprs = jaxprs_of(params)
     if not jaxprs:
         floats = any(jax.numpy.issubdtype(v.aval.dtype, jax.numpy.inexact) for v in outputs)
-        return floats and primitive.name not in ROUND_ALIKE
+        name = name_of(primitive)
+        return name == UNKNOWN or (floats and name not in ROUND_ALIKE)
     names = [n for j in jaxprs for e in j.eqns for n in primitive_names(e.primitive, e.params)]
     return all(not kind.isdisjoint(names) for kind in CONTRACTED) or any(
         _rounds_by_place(e.primitive, e.params, e.outvars) for j in jaxprs for e in j.eqns
@@ -133,16 +140,41 @@ def contains(equation: Equation, names: frozenset[str]) -> bool:
 
 
 def accumulates(equation: Equation) -> bool:
-    """Whether an equation adds up floating-point numbers that differ by lane."""
+    """Whether an equation adds up floating-point numbers that differ by lane, for all that is known."""
+    made = [v for v in equation.outputs if v.on_axis]
     return _adds_up(equation.primitive, equation.params) and any(
-        v.on_axis and jax.numpy.issubdtype(v.aval.dtype, jax.numpy.inexact) for v in equation.outputs
+        jax.numpy.issubdtype(v.aval.dtype, jax.numpy.inexact) or contains(equation, frozenset({UNKNOWN})) for v in made
     )
+
+
+def unknown_primitives(equation: Equation) -> set[str]:
+    """Names of the primitives in an equation that no table has."""
+    found = (equation, *equations_in(equation.params))
+    return {e.primitive.name for e in found if name_of(e.primitive) == UNKNOWN}
+
+
+def takes_lanes_together(primitive: Any, params: dict[str, Any], avals: Iterable[Any], others: Set[Any]) -> bool:
+    """Whether what an equation gives one lane depends on which other lanes are mapped with it.
+
+    ``avals`` are those of its inputs and outputs, ``others`` primitives of other libraries that do so.
+    """
+    inside = [*equations_in(params)]
+    primitives = {primitive, *(e.primitive for e in inside)}
+    if not LANES_TOGETHER.isdisjoint(map(name_of, primitives)) or not primitives.isdisjoint(others):
+        return True
+    return has_other_keys(avals) or any(has_other_keys(v.aval for v in (*e.invars, *e.outvars)) for e in inside)
+
+
+def has_other_keys(avals: Iterable[Any]) -> bool:
+    """Whether there are PRNG keys whose bits may depend on how many of them are drawn from at once."""
+    extended = {d for aval in avals if not isinstance(d := getattr(aval, "dtype", None), (np.dtype, type(None)))}
+    return any(jax.dtypes.issubdtype(d, jax.dtypes.prng_key) and str(d) != LANE_BY_LANE_KEYS for d in extended)
 
 
 def _adds_up(primitive, params) -> bool:
     if ACCUMULATING.isdisjoint(primitive_names(primitive, params)):
         return False
-    return primitive.name in ACCUMULATING or any(
+    return name_of(primitive) in ACCUMULATING or any(
         _adds_up(e.primitive, e.params) for j in _reached(params) for e in j.eqns
     )
 

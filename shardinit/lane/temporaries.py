@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shardinit.lane.equations import Atom, Equation, Variable, jaxprs_of
+from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, jaxprs_of, name_of
 from shardinit.lane.primitives import MOVES
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.specs import Bytes, PieceMemory
@@ -30,6 +30,7 @@ BITS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator"})
 # These write their results; all others are fused into what reads them.
 WRITTEN = frozenset(
     {
+        UNKNOWN,
         "sort",
         "top_k",
         "approx_top_k",
@@ -73,9 +74,10 @@ SCRATCH_WORDS = {"random_gamma": {"cpu": 37, "gpu": 24, "tpu": 20}}
 # Scratch in sizes of the result: copies that the backend works on.
 FACTORIZATIONS = frozenset({"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "svd", "lu"})
 COPIES = {
-    "cpu": dict.fromkeys(FACTORIZATIONS | {"scan"}, 1) | {"while": 6},
-    "gpu": dict.fromkeys(FACTORIZATIONS | {"scan"}, 1) | {"while": 3},
-    "tpu": dict.fromkeys(FACTORIZATIONS, 45) | {"scan": 1, "while": 3},  # there they are loops of small products
+    "cpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": 6},
+    "gpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": 3},
+    "tpu": dict.fromkeys(FACTORIZATIONS, 45)
+    | {"scan": 1, UNKNOWN: 1, "while": 3},  # there they are loops of small products
 }
 SORTS = frozenset({"sort", "top_k"})  # in place on CPU
 
@@ -108,7 +110,7 @@ def memory_of(equations: Sequence[Equation], outputs: Iterable[Atom]) -> PieceMe
 
 def _scalar_scratch(equations: Sequence[Equation]) -> int:
     """Bytes of scratch of the scalar core on TPU."""
-    scalar = sum(all(v.aval.shape == () for v in e.outputs) for e in equations if e.primitive.name not in MOVES)
+    scalar = sum(all(v.aval.shape == () for v in e.outputs) for e in equations if name_of(e.primitive) not in MOVES)
     draws = any(v.random for e in equations for v in e.outputs)
     if not draws and scalar <= 1:
         return 0
@@ -132,7 +134,7 @@ class _Flat:
             return numbers[atom]
 
         for equation in equations:
-            made = self.run(equation.primitive.name, equation.params, [number(a) for a in equation.inputs], equation)
+            made = self.run(equation, [number(a) for a in equation.inputs])
             numbers.update(zip(equation.outputs, made, strict=True))
         return self.peak([number(a) for a in dict.fromkeys(outputs) if isinstance(a, Variable)])
 
@@ -140,9 +142,9 @@ class _Flat:
         self.values.append(_Value(_bytes(aval, self.platform), by_lane))
         return len(self.values) - 1
 
-    def run(self, name: str, params: dict[str, Any], inputs: list[int], equation: Any) -> list[int]:
+    def run(self, equation: Any, inputs: list[int]) -> list[int]:
         outputs = equation.outputs if isinstance(equation, Equation) else equation.outvars
-        jaxprs = jaxprs_of(params)
+        name, jaxprs = name_of(equation.primitive), jaxprs_of(equation.params)
         if name in CALLS and jaxprs:
             return self.inline(jaxprs[0], inputs)
         by_lane = any(self.values[i].by_lane for i in inputs) or any(getattr(v, "on_axis", False) for v in outputs)
@@ -168,7 +170,7 @@ class _Flat:
             return numbers[atom]
 
         for equation in jaxpr.eqns:
-            made = self.run(equation.primitive.name, equation.params, [number(a) for a in equation.invars], equation)
+            made = self.run(equation, [number(a) for a in equation.invars])
             numbers.update(zip(equation.outvars, made, strict=True))
         return [number(a) for a in jaxpr.outvars]
 

@@ -1,15 +1,15 @@
 """A lane program cut into the pieces that are planned, compiled and run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shardinit.lane.checks import Check, find_checks
 from shardinit.lane.digest import Content
-from shardinit.lane.equations import Atom, Equation, Variable, is_key, is_on_host, slice_of
+from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, is_key, is_on_host, slice_of
 from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.pieces import cut
-from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, rounded_by_place
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, has_other_keys, rounded_by_place
 from shardinit.lane.structure import Instance, Structure, structure_of
 from shardinit.lane.temporaries import memory_of
 from shardinit.plan.specs import PieceMemory, PieceSpec, leaf_spec
@@ -66,8 +66,10 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
                 if shared_attribute and not atom.on_axis:
                     local.add(leaves)
             leaves += 1
+    of_states = slice_of(atom for _, atom in ends)
+    together = {e.serial for e in of_states if e.all_lanes}
     checks: list[tuple[Check, int | None]] = []
-    for check in find_checks(effects, slice_of(atom for _, atom in ends)):
+    for check in find_checks(effects, of_states):
         index = leaves + len(checks)
         checks.append((check, None if check.predicate is None else index))
         if check.predicate is not None:
@@ -81,7 +83,7 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
     here = [*cut([e for e in ends if e[0] not in local], known, sums_alone=whole_lanes)]
     elsewhere = cut([e for e in ends if e[0] in local], known)
     pieces = [structure_of(order, piece, tables) for order, piece in enumerate([*here, *elsewhere])]
-    specs = _piece_specs(pieces, leaves, [False] * len(here) + [True] * len(elsewhere))
+    specs = _piece_specs(pieces, leaves, [False] * len(here) + [True] * len(elsewhere), together)
     return Work(equations, tables, tuple(checks), tuple(pieces), frozenset(local), specs)
 
 
@@ -92,19 +94,21 @@ def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
     return is_on_host(atom) or not (atom.staged or on_mesh)
 
 
-def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool]):
+def _piece_specs(
+    pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool], together: Collection[int]
+):
     numbers: dict[Variable, int] = {}
     arrays: dict[int, int] = {}
     known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
     elements: dict[Content, tuple[int, ...]] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
+        atoms = [atom for _, atom in instance.outputs]
         if structure.content not in known:
-            atoms = [atom for _, atom in instance.outputs]
             known[structure.content] = (
                 memory_of(structure.equations, atoms),
                 not any(contains(e, UNSPLITTABLE) for e in structure.equations),
-                not any(contains(e, COLLECTIVES) for e in structure.equations)
+                not any(contains(e, COLLECTIVES | {UNKNOWN}) for e in structure.equations)
                 and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             )
             elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations))))
@@ -127,6 +131,8 @@ def _piece_specs(pieces: Sequence[tuple[Structure, Instance]], leaves: int, loca
                 ),
                 4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
                 elements[structure.content],
+                any(e.serial in together for e in structure.equations)
+                or has_other_keys(atom.aval for atom in atoms if atom.on_axis),
             )
         )
     return tuple(specs)

@@ -78,8 +78,8 @@ class Step:
     constants
         Most bytes of arrays from outside (that init closes over) that are on the device meanwhile, beside the others.
     rounding
-        How a CPU rounds: ``same`` as in eager brainstate; ``whole`` also, since every device computes all lanes and
-        keeps its part; ``uneven``: in parts that are too large for that, so that last bits can differ.
+        What is rounded, or drawn: ``same`` as in eager brainstate; ``whole`` also, since every device computes all
+        lanes and keeps its part; ``uneven``: in parts that are too large for that, so that last bits can differ.
     """
 
     pieces: tuple[int, ...]

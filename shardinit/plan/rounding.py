@@ -4,6 +4,9 @@ XLA's CPU backend computes elements in vectors. What does not fill one, at the e
 goes through other code, which may round ``exp`` or a normal draw the other way. Eager brainstate computes all lanes
 in one array, a device its own lanes only. So where the parts of a small piece would not fill their vectors, every
 device computes it for all lanes and keeps its part; of a large piece the receipt says so.
+
+Some operations give a lane other values by the lanes beside it, on every backend (bits of ``rbg`` keys, rules of
+``custom_vmap``): what they go into is computed for all lanes on every device, whatever its size.
 """
 
 import math
@@ -32,25 +35,37 @@ def roundings(
     exchanges between devices afterwards, is compiled to other loops, whatever its size.
     """
     same: Rounding = "same"
+    together = taking_lanes_together(pieces) if math.prod(mesh.axes.values()) > 1 else set()
     if mesh.platform != "cpu" or all(state.strategy == "vmap" for state in states):
-        return (same,) * len(pieces)
+        return tuple("whole" if at in together else same for at in range(len(pieces)))
     key_bytes = sum(rows * words * 4 * mesh.axis_size for rows, words in tables)
     owners = [(state, leaf) for state in states for leaf in state.leaves]
     split: set[int] = set()  # numbers of the values that lie in parts
     decided: list[Rounding] = []
-    for piece in pieces:
+    for at, piece in enumerate(pieces):
         own = [owners[i] for i in piece.leaves]
         parts = parts_of(own, mesh)
         other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
         elements = [count * mesh.axis_size for count in piece.elements]
-        rounding = same
-        if not piece.local and any(_is_uneven(count, parts, other_loops) for count in elements):
+        rounding: Rounding = "whole" if at in together else "same"
+        if at not in together and not piece.local and any(_is_uneven(count, parts, other_loops) for count in elements):
             small = max(elements) <= most and key_bytes <= MOST_KEYS
             rounding = "whole" if small and split.isdisjoint(piece.reads) else "uneven"
         if rounding != "whole":
             split.update(number for number, spec in piece.makes if spec.by_lane)
         decided.append(rounding)
     return tuple(decided)
+
+
+def taking_lanes_together(pieces: Sequence[PieceSpec]) -> set[int]:
+    """Return the pieces that need all lanes at once, and those that they take values from."""
+    found: set[int] = set()
+    read: set[int] = set()
+    for at, piece in reversed([*enumerate(pieces)]):
+        if not piece.local and (piece.all_lanes or any(number in read for number, _ in piece.makes)):
+            found.add(at)
+            read.update(piece.reads)
+    return found
 
 
 def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int:

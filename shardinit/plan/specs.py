@@ -151,7 +151,8 @@ class PieceSpec:
     splittable
         Whether single lanes can be computed in parts (no factorization, sort or loop in it).
     sliceable
-        Whether it can run in slices of lanes: no collective over the lanes in it, no keys or weak types made.
+        Whether it can run in slices of lanes: no collective over the lanes in it, no keys or weak types made, nothing
+        that is not known.
     local
         Whether it runs on the default device alone.
     elements
@@ -160,6 +161,8 @@ class PieceSpec:
         Arrays from outside that it takes: a number, the same for the same array, and a description.
     table_bytes
         Bytes of its row in the tables of its program: numbers of keys, and literals.
+    all_lanes
+        Whether a lane's values depend on the other lanes, so that every device computes all of them.
     """
 
     structure: str
@@ -173,6 +176,7 @@ class PieceSpec:
     constants: tuple[tuple[int, LeafSpec], ...] = ()
     table_bytes: int = 0
     elements: tuple[int, ...] = ()
+    all_lanes: bool = False
 
 
 def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:

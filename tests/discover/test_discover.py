@@ -207,20 +207,6 @@ def test_numpy_draws_are_named():
     assert any("NumPy" in note for note in result.receipt.notes)
 
 
-def test_rbg_keys_are_named():
-    class Own(brainstate.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rng = brainstate.random.RandomState(jax.random.key(0, impl="rbg"))
-
-        def init_state(self):
-            self.v = ShortTermState(self.rng.normal(size=(3,)))
-
-    module = Own()
-    result = initialize(module)
-    assert any("rbg" in note for note in result.receipt.notes)
-
-
 def test_init_that_draws_nothing_leaves_the_random_state():
     class Still(brainstate.nn.Module):
         def init_state(self):

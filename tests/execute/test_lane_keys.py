@@ -10,8 +10,7 @@ import pytest
 import shardinit
 from tests.reference import assert_like_brainstate, assert_same
 
-# Not unsafe_rbg: it splits keys by drawing bits, and what rbg draws depends on the mesh.
-IMPLEMENTATIONS = ["threefry, not partitionable", "rbg"]
+IMPLEMENTATIONS = ["threefry, not partitionable", "rbg", "unsafe_rbg"]
 
 
 @contextlib.contextmanager
@@ -25,8 +24,6 @@ def implementation(name):
 
 
 class Keys(brainstate.nn.Module):
-    """Raw keys, whose values every implementation promises, on whatever mesh."""
-
     def init_state(self):
         self.first = brainstate.ShortTermState(jax.random.key_data(brainstate.random.split_key()))
         self.others = brainstate.ShortTermState(jax.random.key_data(brainstate.random.split_key(8)))
@@ -57,12 +54,13 @@ class Drawn(Keys):
     ids=str,
 )
 def test_every_strategy_and_remainder_gives_each_lane_its_key(name, axis_size, options):
-    make = Keys if name == "rbg" else Drawn
     if options.get("remainder") == "pad":
         options = {**options, "rules": [("first", "replicate")]}
     with implementation(name):
         assert_like_brainstate(
-            make, lambda module: shardinit.shard_new_states(module, axis_size=axis_size, **options), axis_size=axis_size
+            Drawn,
+            lambda module: shardinit.shard_new_states(module, axis_size=axis_size, **options),
+            axis_size=axis_size,
         )
 
 

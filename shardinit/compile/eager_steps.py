@@ -13,15 +13,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from shardinit.lane.equations import is_key, jaxprs_of, name_of
-from shardinit.lane.primitives import MOVES, OPENED
+from shardinit.lane.primitives import MOVES, OPENED, rounds_by_place
 from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
 
 
-def in_eager_steps(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_eager_steps(function: Callable[..., Any], apart: bool = False) -> Callable[..., Any]:
     """Evaluate a function in the steps of eager JAX; its first argument becomes a counter, which is never negative."""
 
     def run(counter, *arguments):
-        with set_current_trace(EagerSteps(trace_ctx.trace, counter)):
+        with set_current_trace(EagerSteps(trace_ctx.trace, counter, apart)):
             return function(*arguments)
 
     return run
@@ -36,14 +36,17 @@ class EagerSteps(Trace):
         The trace of the program.
     counter
         A number that is never negative, but XLA cannot know.
+    apart
+        Whether steps whose last bits can depend on the loop around them get a loop of their own.
     """
 
-    __slots__ = ("counter", "made", "parent", "zeros")
+    __slots__ = ("apart", "counter", "made", "parent", "zeros")
 
-    def __init__(self, parent: Any, counter: Any):
+    def __init__(self, parent: Any, counter: Any, apart: bool):
         super().__init__()
         self.parent = parent
         self.counter = counter
+        self.apart = apart
         self.zeros: dict[int, Any] = {}
         self.made: dict[int, tuple[Any, bool]] = {}  # id -> a value made here, and whether it was computed or moved
 
@@ -55,10 +58,21 @@ class EagerSteps(Trace):
         moves = name in MOVES
         with set_current_trace(self.parent):
             inputs = arguments if moves else self._read(arguments, carries_code=bool(jaxprs_of(params)))
-            values = bind(primitive, params, inputs)
+            values = self._apart(primitive, params, inputs) if self.apart else bind(primitive, params, inputs)
         computed = not moves or any(self._is_computed(a) for a in arguments)
         self.made.update((id(v), (v, computed)) for v in values)
         return values if primitive.multiple_results else values[0]
+
+    def _apart(self, primitive: Any, params: dict[str, Any], inputs: list[Any]) -> list[Any]:
+        """Compute a step in the branch of a conditional, which XLA compiles by itself: nothing is fused with it."""
+
+        def step(*arguments):
+            return bind(primitive, params, list(arguments))
+
+        avals = jax.eval_shape(step, *inputs)
+        if not rounds_by_place(primitive, params, avals):
+            return step(*inputs)
+        return lax.cond(lax.ge(self.counter, 0), step, lambda *_: [_blank(aval) for aval in avals], *inputs)
 
     def process_call(self, call_primitive, f, arguments, params, /):
         return self._open(f, arguments)
@@ -102,6 +116,13 @@ class EagerSteps(Trace):
             shifted = lax.add(self.counter, jnp.int32(number))
             self.zeros[number] = lax.shift_right_logical(shifted, jnp.int32(31)).astype(jnp.uint32)
         return self.zeros[number]
+
+
+def _blank(aval: Any) -> Any:
+    if not is_key(aval):
+        return jnp.zeros(aval.shape, aval.dtype)
+    words = jax.eval_shape(jax.random.key_data, aval)
+    return jax.random.wrap_key_data(jnp.zeros(words.shape, words.dtype), impl=jax.random.key_impl(aval))
 
 
 def _rounds(value: Any) -> bool:

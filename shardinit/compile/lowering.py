@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -230,7 +231,7 @@ def _cut_off(call, program: UniqueProgram, layout: Layout):
 def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
     """Map one lane over the lanes that a device has; the first argument is the counter."""
     lane = lane_function(program)
-    steps = in_eager_steps if layout.exact else _in_one
+    steps = partial(in_eager_steps, apart=program.whole) if layout.exact else _in_one
     if strategy == "local":
         return steps(lane)
     collective = uses(program, COLLECTIVES)

@@ -74,6 +74,7 @@ ROUND_ALIKE = MOVES | frozenset(
         "reduce_precision",
     }
     | {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"}
+    | {"pure_callback", "io_callback"}
 )
 # What these give one lane depends on the other lanes: user code, or bits drawn for the whole batch from its first key.
 LANES_TOGETHER = frozenset({"custom_vmap_call", "rng_bit_generator", "rng_uniform"})
@@ -90,21 +91,23 @@ def rounded_by_place(equations: Sequence[Any]) -> Iterator[int]:
     if any(not COLLECTIVES.isdisjoint(primitive_names(e.primitive, e.params)) for e in equations):
         return
     for equation in equations:
-        if getattr(equation.outputs[0], "on_axis", True) and _rounds_by_place(
-            equation.primitive, equation.params, equation.outputs
+        avals = [v.aval for v in equation.outputs]
+        if getattr(equation.outputs[0], "on_axis", True) and rounds_by_place(
+            equation.primitive, equation.params, avals
         ):
-            yield from (math.prod(v.aval.shape) for v in equation.outputs)
+            yield from (math.prod(aval.shape) for aval in avals)
 
 
-def _rounds_by_place(primitive: Any, params: dict[str, Any], outputs: Sequence[Any]) -> bool:
+def rounds_by_place(primitive: Any, params: dict[str, Any], avals: Sequence[Any]) -> bool:
+    """Whether the last bits of an equation's outputs, given as abstract values, can depend on the loop around it."""
     jaxprs = jaxprs_of(params)
     if not jaxprs:
-        floats = any(jax.numpy.issubdtype(v.aval.dtype, jax.numpy.inexact) for v in outputs)
+        floats = any(jax.numpy.issubdtype(aval.dtype, jax.numpy.inexact) for aval in avals)
         name = name_of(primitive)
         return name == UNKNOWN or (floats and name not in ROUND_ALIKE)
     names = [n for j in jaxprs for e in j.eqns for n in primitive_names(e.primitive, e.params)]
     return all(not kind.isdisjoint(names) for kind in CONTRACTED) or any(
-        _rounds_by_place(e.primitive, e.params, e.outvars) for j in jaxprs for e in j.eqns
+        rounds_by_place(e.primitive, e.params, [v.aval for v in e.outvars]) for j in jaxprs for e in j.eqns
     )
 
 

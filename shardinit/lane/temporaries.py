@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, jaxprs_of, name_of
-from shardinit.lane.primitives import MOVES
+from shardinit.lane.primitives import MOVES, rounds_by_place
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.specs import Bytes, PieceMemory
 
@@ -73,8 +75,9 @@ WRITTEN = frozenset(
 SCRATCH_WORDS = {"random_gamma": {"cpu": 37, "gpu": 24, "tpu": 20}}
 # Scratch in sizes of the result: copies that the backend works on.
 FACTORIZATIONS = frozenset({"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "svd", "lu"})
+LOOP_COPIES = 11 if jax.__version_info__ >= (0, 12) else 6  # on a CPU, of what a ``while`` carries
 COPIES = {
-    "cpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": 6},
+    "cpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": LOOP_COPIES},
     "gpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": 3},
     "tpu": dict.fromkeys(FACTORIZATIONS, 45)
     | {"scan": 1, UNKNOWN: 1, "while": 3},  # there they are loops of small products
@@ -105,7 +108,8 @@ def memory_of(equations: Sequence[Equation], outputs: Iterable[Atom]) -> PieceMe
     """Predict the temporaries of a piece on each kind of device, for one lane and for what all lanes share."""
     outputs = list(outputs)
     found = {platform: _Flat(platform).worst(equations, outputs) for platform in ("cpu", "gpu", "tpu")}
-    return PieceMemory(**found, tpu_scalar=_scalar_scratch(equations))
+    apart = _Flat("cpu", apart=True).worst(equations, outputs)
+    return PieceMemory(**found, apart=apart, tpu_scalar=_scalar_scratch(equations))
 
 
 def _scalar_scratch(equations: Sequence[Equation]) -> int:
@@ -120,8 +124,9 @@ def _scalar_scratch(equations: Sequence[Equation]) -> int:
 class _Flat:
     """The equations of a piece, calls inlined, as events in order."""
 
-    def __init__(self, platform: str):
+    def __init__(self, platform: str, *, apart: bool = False):
         self.platform = platform
+        self.apart = apart
         self.values: list[_Value] = []
         self.events: list[_Event] = []
 
@@ -134,8 +139,11 @@ class _Flat:
             return numbers[atom]
 
         for equation in equations:
-            made = self.run(equation, [number(a) for a in equation.inputs])
-            numbers.update(zip(equation.outputs, made, strict=True))
+            inputs = [number(a) for a in equation.inputs]
+            avals = [v.aval for v in equation.outputs]
+            apart = self.apart and rounds_by_place(equation.primitive, equation.params, avals)
+            made = self.run(equation, self.written(inputs) if apart else inputs)
+            numbers.update(zip(equation.outputs, self.written(made) if apart else made, strict=True))
         return self.peak([number(a) for a in dict.fromkeys(outputs) if isinstance(a, Variable)])
 
     def new(self, aval: Any, by_lane: bool) -> int:
@@ -190,6 +198,13 @@ class _Flat:
             roots = reads
         for i in made:
             self.values[i].roots = roots
+
+    def written(self, values: Sequence[int]) -> list[int]:
+        """Write values that are otherwise fused into what reads them."""
+        made = [self._buffer(self.values[i].bytes, self.values[i].by_lane) for i in values]
+        reads = frozenset[int]().union(*(self.values[i].roots for i in values))
+        self.events.append(_Event(reads, tuple(made), Bytes()))
+        return made
 
     def _buffer(self, size: int, by_lane: bool) -> int:
         self.values.append(_Value(size, by_lane))

@@ -61,7 +61,7 @@ def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSp
         if (leaves, batched) not in known:
             size = max((leaf.lane_bytes for leaf in leaves if batched or not leaf.on_host), default=0)
             moment = (Bytes(size * lane, size * shared) if batched else Bytes(0, size * (lane + shared)),)
-            known[leaves, batched] = PieceMemory(cpu=moment, gpu=moment, tpu=moment)
+            known[leaves, batched] = PieceMemory(cpu=moment, gpu=moment, tpu=moment, apart=moment)
         pieces.append(PieceSpec("", tuple(range(first, first + len(leaves))), memory=known[leaves, batched]))
         first += len(leaves)
     return tuple(pieces)
@@ -126,7 +126,7 @@ def _cost(
     handed = tuple(_handed_on_bytes(spec, mesh, any_split and not whole) for _, spec in piece.makes)
     if whole:
         made = sum(_all_lanes(leaf, spec, mesh) for leaf, _, spec in own)
-        return kept, handed, (1,), (piece.memory.peak(mesh.platform, mesh.axis_size) + made,)
+        return kept, handed, (1,), (piece.memory.peak("apart" if mesh.platform == "cpu" else mesh.platform, mesh.axis_size) + made,)
     split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (
         not strategies and any_split and mesh.lanes is not None
     )

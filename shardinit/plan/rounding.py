@@ -2,8 +2,9 @@
 
 XLA's CPU backend computes elements in vectors. What does not fill one, at the end of an array or in a small array,
 goes through other code, which may round ``exp`` or a normal draw the other way. Eager brainstate computes all lanes
-in one array, a device its own lanes only. So where the parts of a small piece would not fill their vectors, every
-device computes it for all lanes and keeps its part; of a large piece the receipt says so.
+in one array, a device its own lanes only. The code also depends on the loop that an operation is fused into. So where
+a small piece or its parts would not fill their vectors, every device computes it for all lanes, each such operation in
+a loop of its own, and keeps its part; of a large piece the receipt says so.
 
 Some operations give a lane other values by the lanes beside it, on every backend (bits of ``rbg`` keys, rules of
 ``custom_vmap``): what they go into is computed for all lanes on every device, whatever its size.
@@ -36,7 +37,7 @@ def roundings(
     """
     same: Rounding = "same"
     together = taking_lanes_together(pieces) if math.prod(mesh.axes.values()) > 1 else set()
-    if mesh.platform != "cpu" or all(state.strategy == "vmap" for state in states):
+    if mesh.platform != "cpu":
         return tuple("whole" if at in together else same for at in range(len(pieces)))
     key_bytes = sum(rows * words * 4 * mesh.axis_size for rows, words in tables)
     owners = [(state, leaf) for state in states for leaf in state.leaves]
@@ -78,4 +79,5 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
 
 def _is_uneven(elements: int, parts: int, other_loops: bool) -> bool:
     part = elements // parts
-    return parts > 1 and (other_loops or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED)
+    split_otherwise = parts > 1 and other_loops
+    return split_otherwise or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED

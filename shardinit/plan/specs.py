@@ -117,17 +117,19 @@ class Bytes:
 class PieceMemory:
     """Temporaries of a piece by platform: moments of its run, each the worst for some number of lanes.
 
-    ``tpu_scalar`` is scratch of the scalar core in bytes: it does not add to the others, which lie elsewhere,
+    ``apart`` is for a CPU where what rounds by its place is computed in loops of its own, so that nothing is fused
+    with it. ``tpu_scalar`` is scratch of the scalar core in bytes: it does not add to the others, which lie elsewhere,
     and a single lane takes a quarter more of it.
     """
 
     cpu: tuple[Bytes, ...] = ()
     gpu: tuple[Bytes, ...] = ()
     tpu: tuple[Bytes, ...] = ()
+    apart: tuple[Bytes, ...] = ()
     tpu_scalar: int = 0
 
     def peak(self, platform: str, lanes: int) -> int:
-        """Bytes of temporaries for that many lanes at once, on ``cpu``, ``gpu`` or ``tpu``."""
+        """Bytes of temporaries for that many lanes at once, on ``cpu``, ``gpu`` or ``tpu``, or on a CPU ``apart``."""
         most = max((m.lane * lanes + m.shared for m in getattr(self, platform)), default=0)
         return most if platform != "tpu" else max(most, self.tpu_scalar if lanes > 1 else self.tpu_scalar * 5 // 4)
 

@@ -61,6 +61,9 @@ class Target:
         return "pass" if self.value <= self.limit else "FAIL"
 
 
+PLACES = {"mesh": "over 8 devices", "device": "on this machine's own devices"}
+
+
 class Medians:
     """Medians over the rounds of what the children measured."""
 
@@ -179,7 +182,7 @@ class Sheet:
 def sheets(report: Report) -> list[Sheet]:
     found = Medians(report.runs)
     made = [_targets_sheet(found)]
-    made += [_mesh_sheet(found, work, peers) for work, peers in found.pairs("mesh").items()]
+    made += [_peers_sheet(found, at, work, peers) for at in PLACES for work, peers in found.pairs(at).items()]
     made += [_stages_sheet(found), _one_sheet(found), _scale_sheet(found)]
     return [sheet for sheet in made if sheet.rows]
 
@@ -191,20 +194,20 @@ def _targets_sheet(found: Medians) -> Sheet:
     return sheet
 
 
-def _mesh_sheet(found: Medians, work: str, peers: list[str]) -> Sheet:
+def _peers_sheet(found: Medians, section: str, work: str, peers: list[str]) -> Sheet:
     columns = ("peer", "cold s", "range", "x ours", "warm s", "rerun s", "peak MiB", "peak / states")
     columns += ("compile s", "wall", "programs", "arrays", "MiB", "runs", "trouble")
-    sheet = Sheet(f"{work} over 8 devices", columns)
+    sheet = Sheet(f"{work} {PLACES[section]}", columns)
     for peer in peers:
-        get = partial(found, "mesh", work, peer)
-        ratio = found.ratio(("mesh", work, peer, "cold_seconds"), ("mesh", work, "shardinit", "cold_seconds"))
-        peak = found.ratio(("mesh", work, peer, "peak_bytes"), ("mesh", work, peer, "state_bytes"))
-        row = [peer, _number(get("cold_seconds")), _range(found.values("mesh", work, peer, "cold_seconds"))]
+        get = partial(found, section, work, peer)
+        ratio = found.ratio((section, work, peer, "cold_seconds"), (section, work, "shardinit", "cold_seconds"))
+        peak = found.ratio((section, work, peer, "peak_bytes"), (section, work, peer, "state_bytes"))
+        row = [peer, _number(get("cold_seconds")), _range(found.values(section, work, peer, "cold_seconds"))]
         row += [_number(ratio, 1), _number(get("warm_seconds")), _number(get("rerun_seconds"))]
         row += [_mebibytes(get("peak_bytes")), _number(peak), _number(get("compile_seconds"))]
         row += [_number(get("compile_wall_seconds")), _number(get("compilations"), 0), _number(get("arrays"), 0)]
-        row += [_mebibytes(get("state_bytes")), str(len(found.values("mesh", work, peer, "state_bytes")))]
-        sheet.rows.append([*row, found.trouble("mesh", work, peer)])
+        row += [_mebibytes(get("state_bytes")), str(len(found.values(section, work, peer, "state_bytes")))]
+        sheet.rows.append([*row, found.trouble(section, work, peer)])
     return sheet
 
 

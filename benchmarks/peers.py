@@ -2,9 +2,10 @@
 
     python benchmarks/peers.py --rounds 3 --output benchmarks/results/peers
 
-Every child gets the same environment (8 emulated CPU devices; 1 in the section ``one``). Peers take
-turns within a round, in another order in every round. A child that fails or runs too long stays in the
-results with its error. Results are written after every child: ``OUTPUT.json`` and ``OUTPUT.md``.
+Every child gets the same environment (8 emulated CPU devices; 1 in the section ``one``; the machine's own
+in ``device``). Peers take turns within a round, in another order in every round. A child that fails or runs
+too long stays in the results with its error. Results are written after every child: ``OUTPUT.json`` and
+``OUTPUT.md``.
 """
 
 import json
@@ -36,7 +37,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one child measures, and in which section of the report it belongs (mesh, one, scale)."""
+    """What one child measures, and in which section of the report it belongs (mesh, device, one, scale)."""
 
     section: str
     work: str
@@ -57,6 +58,8 @@ def jobs_of(sections: list[str], works: list[str], peers: list[str], scale: list
     split = [(name, chosen.split("+") if chosen else peers) for name, _, chosen in (w.partition("=") for w in works)]
     if "mesh" in sections:
         groups += [[Job("mesh", name, peer) for peer in chosen] for name, chosen in split]
+    if "device" in sections:
+        groups += [[Job("device", name, peer) for peer in chosen] for name, chosen in split]
     if "one" in sections:
         groups += [[Job("one", name, peer) for peer in ONE_DEVICE_PEERS] for name, _ in split]
     if "scale" in sections:
@@ -66,6 +69,8 @@ def jobs_of(sections: list[str], works: list[str], peers: list[str], scale: list
 
 def environment(section: str) -> dict[str, str]:
     """The settings of a child, the same for every peer of a section."""
+    if section == "device":
+        return {}
     if section == "one":
         return {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     return {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(DEVICES), "PJRT_NPROC": str(DEVICES + 1)}

@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Remake docs/certificates: the examples, certified for four topologies, and initialized on 8 emulated devices.
 . "$(dirname "$0")/environment.sh" examples
-jax=$(python -c 'import importlib.metadata as m; print(m.version("jax"))')
-[ -d .targets/libtpu ] || python -m pip install --quiet --disable-pip-version-check --no-deps --target .targets \
-  'libtpu==0.0.42.*' "jax-cuda12-plugin==$jax" "jax-cuda12-pjrt==$jax" nvidia-cuda-nvcc-cu12
+. scripts/compilers.sh
 export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3 COLUMNS=120
 mkdir -p docs/certificates
 for example in mlp96 deep_rnn ei_network; do

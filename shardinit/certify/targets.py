@@ -14,6 +14,8 @@ from shardinit.errors import ArgumentError, CertificateError
 from shardinit.plan.chips import read_name
 from shardinit.plan.topology import Topology
 
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
 # libtpu asks a metadata server and other hosts for where it is; there is nothing to ask.
 QUIET_TPU = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
@@ -86,7 +88,8 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
         slices = {"num_slices": name.slices} if name.slices > 1 else {}
         arguments = {"platform": "tpu", "topology_name": shape, **slices}
         return Target("tpu", arguments, quiet | QUIET_TPU, f"XLA TPU (libtpu {_version('libtpu')})")
-    _need("jax_cuda12_plugin", "cuda12", "the CUDA compiler")
+    plugin = next((p for p in CUDA_PLUGINS if importlib.util.find_spec(p) is not None), CUDA_PLUGINS[0])
+    _need(plugin, "cuda12", "the CUDA compiler")
     hosts = name.shape[0] if len(name.shape) > 1 else 1
     arguments = {
         "platform": "cuda",
@@ -94,7 +97,7 @@ def target_of(topology: Topology, card: str | os.PathLike | None = None) -> Targ
         "topology": f"1x{hosts}x{name.shape[-1]}",
         "target_config": read_card(name.chip_name, card),
     }
-    return Target("cuda", arguments, quiet, f"XLA CUDA (jax-cuda12-plugin {_version('jax-cuda12-plugin')})")
+    return Target("cuda", arguments, quiet, f"XLA CUDA ({plugin.replace('_', '-')} {_version(plugin)})")
 
 
 def read_card(chip: str, card: str | os.PathLike | None = None) -> str:

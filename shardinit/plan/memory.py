@@ -126,7 +126,12 @@ def _cost(
     handed = tuple(_handed_on_bytes(spec, mesh, any_split and not whole) for _, spec in piece.makes)
     if whole:
         made = sum(_all_lanes(leaf, spec, mesh) for leaf, _, spec in own)
-        return kept, handed, (1,), (piece.memory.peak("apart" if mesh.platform == "cpu" else mesh.platform, mesh.axis_size) + made,)
+        return (
+            kept,
+            handed,
+            (1,),
+            (piece.memory.peak("apart" if mesh.platform == "cpu" else mesh.platform, mesh.axis_size) + made,),
+        )
     split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (
         not strategies and any_split and mesh.lanes is not None
     )

@@ -10,7 +10,7 @@ import psutil
 
 from shardinit.errors import ArgumentError, ArgumentTypeError, BackendStartedError
 from shardinit.private_jax import backends_are_initialized
-from shardinit.wording import size_text
+from shardinit.wording import counted, size_text
 
 # Measured with jax 0.10.2, before there is any array: 4,096 devices are 420 MiB and as many threads, 100,000 are 19 GB.
 DEVICE_BYTES = 200 * 1024
@@ -47,8 +47,9 @@ def emulate_cpu(n: int) -> None:
         raise ArgumentError(f"n={n} devices cannot be emulated. Pass at least 1.")
     if backends_are_initialized():
         raise BackendStartedError(
-            f"cannot emulate n={n} CPU devices: the backend has already started, with {jax.device_count()} device(s). "
-            "Call shardinit.emulate_cpu before the first array, jax.devices() or random key."
+            f"cannot emulate n={n} CPU devices: the backend has already started, "
+            f"with {counted(jax.device_count(), 'device')}. Call shardinit.emulate_cpu before the first array, "
+            "jax.devices() or random key."
         )
     _check_room(n)
     os.environ["PJRT_NPROC"] = str(max(n + 1, os.cpu_count() or 1, int(os.environ.get("PJRT_NPROC", 0))))

@@ -1,6 +1,14 @@
-"""Sizes, counts and ranks in words."""
+"""Sizes, counts, paths and ranks in words."""
 
-from collections.abc import Sequence
+import re
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+NOT_HELD = "(not held by the module)"
+
+_CLASS = re.compile(r"<(?:class|function) '?(?:[\w<>]+\.)*(\w+)(?:'| at 0x[0-9a-f]+)>")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def size_text(size: float) -> str:
@@ -15,6 +23,18 @@ def size_text(size: float) -> str:
 def counted(count: int, noun: str) -> str:
     """A number and its noun: 1 state, 1000 states."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def key_text(key: Any) -> str:
+    """One step of a path as text: classes and functions by name, no addresses, which differ by process."""
+    if isinstance(key, (type, types.FunctionType)):
+        return key.__name__
+    return _ADDRESS.sub("", _CLASS.sub(r"\1", str(key)))
+
+
+def path_text(path: Iterable[Any]) -> str:
+    """A path as rules write it: ``layers/0/weight``."""
+    return "/".join(map(key_text, path)) or NOT_HELD
 
 
 def ranks_text(ranks: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from shardinit.drawing import for_terminal
-from shardinit.plan.text import cut_name, rendered
+from shardinit.plan.text import rendered, short_names
 from shardinit.wording import size_text
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def _programs(certificate: "Certificate") -> Table:
     for name in ("compile", "output", "temporary", "peak", "planned"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("collectives", overflow="fold", min_width=11)
+    names = short_names(p.state for p in certificate.pieces)
     for p in certificate.pieces:
-        label = for_terminal(cut_name(p.state) + (f" ×{p.count}" if p.count > 1 else ""))
+        label = for_terminal(names[p.state] + (f" ×{p.count}" if p.count > 1 else ""))
         planned = "-" if p.predicted_peak_bytes is None else size_text(p.predicted_peak_bytes)
         where = "does not compile" if p.error else _communication(p)
         sizes = ["-" if p.error else size_text(n) for n in (p.output_bytes, p.temporary_bytes, p.peak_bytes)]
@@ -55,10 +56,11 @@ def _moments(certificate: "Certificate") -> Table:
     for name in ("held before", "peak", "planned"):
         table.add_column(name, justify="right", no_wrap=True)
     top = certificate.peak_bytes
+    names = short_names(m.state for m in certificate.moments)
     for m in certificate.moments:
         mark = "  <- the peak" if m.peak_bytes == top else ""
         table.add_row(
-            for_terminal(cut_name(m.state)),
+            for_terminal(names[m.state]),
             size_text(m.held_bytes),
             size_text(m.peak_bytes),
             size_text(m.predicted_peak_bytes) + mark,

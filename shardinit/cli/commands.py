@@ -4,6 +4,7 @@ The exit codes are those of ``shardinit.launch.exits``.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def plan(
     if html is not None:
         from shardinit.report.html import plan_page
 
-        _write(html, plan_page(planned, certificate))
+        _write(html, plan_page(planned, certificate, target=target, date=time.strftime("%Y-%m-%d %H:%M")))
         output.warn(f"wrote the plan's page to {html}")
     if as_json and certificate is not None:
         found = {"plan": json.loads(planned.to_json()), "certificate": json.loads(certificate.to_json())}

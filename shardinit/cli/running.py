@@ -11,14 +11,17 @@ from shardinit.cli.asked import Asked
 from shardinit.cli.failure import fail
 from shardinit.launch.exits import FAILED
 from shardinit.launch.rank import Rank
+from shardinit.wording import counted, size_text
 
 
 def initialize_states(asked: Asked, rank: Rank, as_json: bool) -> None:
     """Plan, compile, execute, report; the first rank prints what all have in common."""
     program, planned = asked.plan(rank)
+    from shardinit.plan.text import states_text
+
     rank.planned_bytes = planned.bytes_per_device
     rank.write_plan(planned.to_json())
-    rank.event("planned", f"{_count(len(planned.states))}, {planned.bytes_per_device} bytes per device")
+    rank.event("planned", f"{states_text(planned.states)}, {planned.bytes_per_device} bytes per device")
     if rank.is_first and not as_json:
         _show_table(planned)
     from shardinit.compile.compiler import compile
@@ -34,9 +37,12 @@ def initialize_states(asked: Asked, rank: Rank, as_json: bool) -> None:
                 rank.progress(done, total)
 
             compiled = compile(program, planned)
-            rank.event("executing", f"{len(compiled.sequence)} pieces by {len(compiled.programs)} programs")
+            rank.event(
+                "executing",
+                f"{counted(len(compiled.sequence), 'piece')} by {counted(len(compiled.programs), 'program')}",
+            )
             result = execute(compiled, progress=progress)
-        rank.event("written", f"{_count(result.receipt.states)} in {time.perf_counter() - started:.2f} s")
+        rank.event("written", f"{counted(result.receipt.states, 'state')} in {time.perf_counter() - started:.2f} s")
         summaries = rank.finish(_summary(rank, result.receipt))
     except Exception as error:
         fail(FAILED, "initialization failed", error)
@@ -80,7 +86,6 @@ def _show_ranks(summaries: list[dict[str, Any]], planned_bytes: int) -> None:
     from rich.table import Table
 
     from shardinit.plan.text import rendered
-    from shardinit.wording import size_text
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("rank", "host", "devices", "on each device", "", "process memory", "seconds"):
@@ -94,10 +99,9 @@ def _show_ranks(summaries: list[dict[str, Any]], planned_bytes: int) -> None:
 
 
 def _show_table(planned: Any) -> None:
-    from shardinit.plan.text import plan_table, rendered
-    from shardinit.wording import size_text
+    from shardinit.plan.text import plan_table, rendered, states_text
 
-    print(f"{_count(len(planned.states))}, axis_size={planned.axis_size}; {planned.reason}\n")
+    print(f"{states_text(planned.states)}, axis_size={planned.axis_size}; {planned.reason}\n")
     print(rendered(plan_table(planned), width()))
     print(f"\n{size_text(planned.bytes_per_device)} per device ({planned.bytes_per_device} bytes)")
 
@@ -105,7 +109,3 @@ def _show_table(planned: Any) -> None:
 def width() -> int:
     """Columns for tables."""
     return max(shutil.get_terminal_size().columns, 114) if sys.stdout.isatty() else 120
-
-
-def _count(states: int) -> str:
-    return f"{states} state{'s' * (states != 1)}"

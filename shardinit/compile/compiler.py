@@ -34,6 +34,7 @@ from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
 from shardinit.plan.rounding import VECTOR, taking_lanes_together
 from shardinit.private_jax import configuration, entered
+from shardinit.wording import counted
 
 CACHED_EXECUTABLES = 1024
 
@@ -94,8 +95,9 @@ class CompiledInit:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
+        plan = self.plan
         return (
-            f"CompiledInit({len(self.programs)} programs, axis_size={self.plan.axis_size}, mesh={self.plan.mesh_axes})"
+            f"CompiledInit({counted(len(self.programs), 'program')}, axis_size={plan.axis_size}, mesh={plan.mesh_axes})"
         )
 
     def wait(self) -> "CompiledInit":

@@ -25,6 +25,7 @@ from shardinit.lane.equations import Variable, as_atom, is_on_host, primitive_na
 from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
+from shardinit.wording import key_text, path_text
 
 Rewritten = Literal["batch", "error"]
 
@@ -247,7 +248,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     tree = without_tracers(tree, lambda tracer, place: _auxiliary_value(tracer, state, path, place))
     atoms = tuple(leaf.atom if isinstance(leaf, LaneTracer) else as_atom(leaf) for leaf in leaves)
     spec = StateSpec(
-        path=tuple(map(str, path)),
+        path=tuple(map(key_text, path)),
         state_class=type(state).__name__,
         leaves=tuple(leaf_spec(a.aval, a.by_lane, is_on_host(a)) for a in atoms),
         out_axis=filters.axis_of(path, state),
@@ -259,7 +260,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
 
 def _auxiliary_value(tracer: LaneTracer, state: State, path: tuple, place: tuple) -> Any:
     """Value of a tracer in the auxiliary data of a state's pytree, which has no lanes."""
-    name, where = ".".join(map(str, path)) or "(not held by the module)", ".".join(map(str, place))
+    name, where = path_text(path), ".".join(map(key_text, place))
     if tracer.atom.on_axis:
         raise LaneValueError(
             f"cannot keep {tracer.aval.str_short()} of {where} in {name} ({type(state).__name__}): its value differs "
@@ -280,7 +281,7 @@ def _attribute_outputs(changes: list[Change], trace: LaneTrace) -> list[Output]:
         for name, value in named(change.after).items():
             for tracer in find_leaves(value, is_traced):
                 atom = tracer.atom
-                path = tuple(map(str, (*change.path, name)))
+                path = tuple(map(key_text, (*change.path, name)))
                 spec = StateSpec(
                     path,
                     "array",
@@ -317,7 +318,7 @@ def _drawn(draws: dict[str, None] | None, changes: list[Change]) -> list[str]:
     """Where init drew random numbers on the host: lines, or names of the generators that moved."""
     if draws is not None:
         return list(draws)
-    return [".".join(map(str, c.path)) for c in changes if c.kind == "generator" and not is_only_seeded(c.after)]
+    return [path_text(c.path) for c in changes if c.kind == "generator" and not is_only_seeded(c.after)]
 
 
 def _stuck_note(names: list[str]) -> str:

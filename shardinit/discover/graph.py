@@ -19,6 +19,7 @@ from brainstate import State
 
 from shardinit.discover import host_objects
 from shardinit.discover.private_brainstate import STATE_INTERNALS
+from shardinit.wording import key_text, path_text
 
 # Objects of these packages are values, not parts of a module.
 OPAQUE_PACKAGES = frozenset({"jax", "jaxlib", "numpy", "brainunit", "saiunit", "threading", "_thread", "logging"})
@@ -196,7 +197,7 @@ class Snapshot:
 
     def is_in_a_state(self, path: tuple[str, ...]) -> bool:
         """Whether a path leads into the value of a state that existed."""
-        values = [(*map(str, of), "value") for of in self.state_paths.values()]
+        values = [(*map(key_text, of), "value") for of in self.state_paths.values()]
         return any(path[: len(value)] == value for value in values)
 
     def changes(self) -> list[Change]:
@@ -219,7 +220,7 @@ class Snapshot:
             if not same(read(value, kind), before, kind):
                 write(value, kind, before)
                 if kind == "iterator" and not same(read(value, kind), before, kind):
-                    stuck.append(".".join(map(str, path)))
+                    stuck.append(path_text(path))
         return stuck
 
     def forget_but(self, changes: list[Change]) -> None:

@@ -14,6 +14,7 @@ from shardinit.lane.program_digest import output_digests
 from shardinit.lane.work import Work, work_of
 from shardinit.plan.specs import PieceSpec, StateSpec
 from shardinit.private_jax import Settings, settings
+from shardinit.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,9 @@ class LaneProgram:
         return tuple(o.spec for o in self.outputs)
 
     def __str__(self) -> str:
-        rows = [f"LaneProgram: {len(self.outputs)} outputs, {len(self.random_inputs)} random states"]
+        rows = [
+            f"LaneProgram: {counted(len(self.outputs), 'output')}, {counted(len(self.random_inputs), 'random state')}"
+        ]
         rows += [f"  {spec} -> axis {spec.out_axis}" for spec in self.specs[:20]]
         if len(self.outputs) > 20:
             rows.append(f"  ... and {len(self.outputs) - 20} more")

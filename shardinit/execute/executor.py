@@ -27,6 +27,7 @@ from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
 from shardinit.private_jax import entered
+from shardinit.wording import counted
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -87,7 +88,8 @@ class InitResult:
         return execute(self.compiled, key=key, again=True)
 
     def __repr__(self) -> str:
-        return f"InitResult({self.receipt.states} states, axis_size={self.plan.axis_size}, mesh={self.plan.mesh_axes})"
+        states = counted(self.receipt.states, "state")
+        return f"InitResult({states}, axis_size={self.plan.axis_size}, mesh={self.plan.mesh_axes})"
 
     def __str__(self) -> str:
         from shardinit.execute.text import result_text

@@ -23,7 +23,7 @@ def receipt_text(receipt: "Receipt") -> str:
         f"{counted(receipt.axis_size, 'lane')} in {receipt.seconds:.2f} s: "
         f"discover {receipt.discover_seconds:.2f}, plan {receipt.plan_seconds:.2f}, "
         f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
-        f"{receipt.programs} unique programs ({', and '.join(p for p in (strategies, 'the keys') if p)}), "
+        f"{counted(receipt.programs, 'unique program')} ({', and '.join(p for p in (strategies, 'the keys') if p)}), "
         f"{receipt.cached_programs} of them compiled before",
         f"{span} on {where}, {equal}; {_peak_text(receipt)}; numerics={receipt.numerics}",
     ]

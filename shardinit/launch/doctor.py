@@ -15,6 +15,7 @@ from rich.text import Text
 from shardinit.launch import doctor_jax, doctor_machine
 from shardinit.launch.doctor_probe import BACKEND_SECONDS, Finding, Surroundings, ask_backend
 from shardinit.launch.folder import VERSION
+from shardinit.wording import counted
 
 PROBLEMS = 1
 WIDTH = 120
@@ -86,7 +87,7 @@ def show(findings: Sequence[Finding], as_json: bool = False) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
         console = Console(width=width)
         console.print(table(findings))
-        console.print(f"\n{problems} problem(s), {warnings} warning(s)")
+        console.print(f"\n{counted(problems, 'problem')}, {counted(warnings, 'warning')}")
     return PROBLEMS if problems else 0
 
 

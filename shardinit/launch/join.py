@@ -10,6 +10,7 @@ from shardinit.errors import BackendStartedError, DisagreementError, JoinError
 from shardinit.launch.control import meet
 from shardinit.launch.exits import DISAGREE
 from shardinit.launch.spec import LaunchSpec
+from shardinit.wording import counted
 
 CLUSTER_SECONDS, LOCAL_SECONDS = 600.0, 60.0
 SHUTDOWN_SECONDS = 60
@@ -75,9 +76,9 @@ def initialize(spec: LaunchSpec) -> None:
         return
     if backends_are_initialized():
         raise BackendStartedError(
-            f"cannot join {spec.processes} processes: JAX's backend has already started, with {jax.device_count()} "
-            "device(s). Call shardinit.launch.initialize before the first array, jax.devices() or random key; "
-            "import brainpy starts it too."
+            f"cannot join {spec.processes} processes: JAX's backend has already started, with "
+            f"{counted(jax.device_count(), 'device')}. Call shardinit.launch.initialize before the first array, "
+            "jax.devices() or random key; import brainpy starts it too."
         )
     if spec.process_id == 0:
         print(spec, file=sys.stderr, flush=True)

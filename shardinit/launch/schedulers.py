@@ -9,6 +9,7 @@ import zlib
 from shardinit.launch.nodelist import expand_nodelist, expand_tasks
 from shardinit.launch.spec import Address
 from shardinit.launch.variables import PORT, Found, Launcher, Setting, Variables
+from shardinit.wording import counted
 
 # Above Linux's ephemeral ports, so that no outgoing connection takes them; even, since the next one is used as well.
 FIRST_PORT = 61440
@@ -185,8 +186,9 @@ class Tpu(Launcher):
             processes_on_node=1,
             local_rank=0,
             counts_processes=True,
-            cannot_tell=f"{hosts} has {len(names)} hosts in {number} slice(s), but {missing} is not set. GKE sets it; "
-            "on GCE export it from the VM's metadata as scripts/tpu_pod.sh does, or pass --process-id."
+            cannot_tell=f"{hosts} has {counted(len(names), 'host')} in {counted(number, 'slice')}, but {missing} is "
+            "not set. GKE sets it; on GCE export it from the VM's metadata as scripts/tpu_pod.sh does, or pass "
+            "--process-id."
             if rank is None
             else None,
         )

@@ -17,7 +17,7 @@ from rich.text import Text
 from shardinit.errors import ArgumentError
 from shardinit.launch.folder import VERSION
 from shardinit.launch.run_view import DeviceView, RankView, RunView, read_run
-from shardinit.wording import size_text
+from shardinit.wording import counted, size_text
 
 WIDTH, NARROW = 120, 100
 COLORS = {"running": "green", "ended": "green", "stale": "yellow", "unreadable": "yellow", "gone": "red"}
@@ -104,7 +104,9 @@ def _any_device_has(view: RunView, name: str) -> bool:
 
 def _title(view: RunView) -> Text:
     counts = Counter(rank.condition for rank in view.ranks)
-    title = Text(f"{view.folder}: {view.processes} rank(s), " + ", ".join(f"{n} {c}" for c, n in counts.items()))
+    title = Text(
+        f"{view.folder}: {counted(view.processes, 'rank')}, " + ", ".join(f"{n} {c}" for c, n in counts.items())
+    )
     for note in view.notes:
         title.append(f"\n{note}", "yellow")
     for rank in view.ranks:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from shardinit.errors import ArgumentError, ArgumentTypeError, MemoryBudgetError
 from shardinit.plan.text import mesh_text
 from shardinit.plan.topology import Topology
-from shardinit.wording import size_text
+from shardinit.wording import counted, size_text
 
 if TYPE_CHECKING:
     from shardinit.plan.init_plan import InitPlan
@@ -55,7 +55,7 @@ def does_not_fit(search: Any, axis_size: int) -> MemoryBudgetError:
     worst = max(best.steps, key=lambda s: s.peak)
     return MemoryBudgetError(
         f"cannot place {first.spec} within the budget: needs {size_text(best.peak_bytes)} per device "
-        f"(axis_size={axis_size} over {search.topology.devices} devices, mesh {mesh_text(best.mesh_axes)}), "
+        f"(axis_size={axis_size} over {counted(search.topology.devices, 'device')}, mesh {mesh_text(best.mesh_axes)}), "
         f"memory_budget={size_text(budget)}. The largest per device: {costs}{more}. The peak is at {worst.state}: "
         f"{size_text(worst.peak - worst.temporaries)} held and {size_text(worst.temporaries)} of temporaries. "
         f"{_what_fits(search, axis_size, best)}"
@@ -66,7 +66,7 @@ def _what_fits(search: Any, axis_size: int, best: "InitPlan") -> str:
     ways = []
     devices = _enough_devices(search, axis_size)
     if devices is not None:
-        ways.append(f"{devices} devices")
+        ways.append(counted(devices, "device"))
     lanes = _few_enough_lanes(search, axis_size, best)
     if lanes is not None:
         ways.append(f"axis_size={lanes}")

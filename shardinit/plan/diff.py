@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from rich import box
 from rich.table import Table
 
+from shardinit.drawing import for_terminal
 from shardinit.plan.init_plan import InitPlan, StatePlan
-from shardinit.plan.text import MOST_ROWS, family_name, mesh_text, rendered, spec_text
-from shardinit.wording import size_text
+from shardinit.plan.text import MOST_ROWS, family_name, mesh_text, rendered, short_names, spec_text
+from shardinit.wording import counted, size_text
 
 
 def diff_text(before: InitPlan, after: InitPlan) -> str:
@@ -27,15 +28,17 @@ def diff_text(before: InitPlan, after: InitPlan) -> str:
         return "the plans are the same"
     if not rows:
         return "\n".join([*whole, "no state moved"])
-    counted = Counter(rows)
+    found = Counter(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("state", "before", "after"):
         table.add_column(column, overflow="fold", min_width=16)
-    for (name, old, new), count in list(counted.items())[:MOST_ROWS]:
-        table.add_row(f"{name} ×{count}" if count > 1 else name, old, new)
-    if len(counted) > MOST_ROWS:
-        table.add_row(f"... and {sum(list(counted.values())[MOST_ROWS:])} more", "", "")
-    return "\n".join([*whole, f"{len(rows)} states differ", rendered(table)])
+    names = short_names(name for name, _, _ in found)
+    for (name, old, new), count in list(found.items())[:MOST_ROWS]:
+        table.add_row(for_terminal(f"{names[name]} ×{count}" if count > 1 else names[name]), old, new)
+    if len(found) > MOST_ROWS:
+        table.add_row(f"... and {sum(list(found.values())[MOST_ROWS:])} more", "", "")
+    differ = "1 state differs" if len(rows) == 1 else f"{len(rows)} states differ"
+    return "\n".join([*whole, differ, rendered(table)])
 
 
 def _whole(before: InitPlan, after: InitPlan) -> Iterable[tuple[str, str, str]]:
@@ -43,7 +46,7 @@ def _whole(before: InitPlan, after: InitPlan) -> Iterable[tuple[str, str, str]]:
         return "none" if plan.memory_budget is None else size_text(plan.memory_budget)
 
     def topology(plan: InitPlan) -> str:
-        return plan.topology.name or f"{plan.topology.devices} {plan.topology.platform}"
+        return plan.topology.name or counted(plan.topology.devices, f"{plan.topology.platform} device")
 
     for name, read in (
         ("axis_size", lambda p: str(p.axis_size)),

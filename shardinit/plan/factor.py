@@ -178,30 +178,40 @@ def _fixed(topology: Topology, axis_size: int, strategy: str, remainder: str, wa
     if wanted is not None and wanted not in axes:
         raise ArgumentError(f"the mesh has no axis {wanted!r}, only {', '.join(map(repr, axes)) or 'none'}.")
     if strategy == "vmap":
-        return choice(axes, None, None, f"as asked: every one of {topology.devices} devices computes all lanes")
+        return choice(axes, None, None, f"as asked: {_every(topology.devices)} computes all lanes")
     candidates = [wanted] if wanted else ["lanes"] if "lanes" in axes else sorted(axes, key=lambda a: axes[a] == 1)
     lanes = next((a for a in candidates if axis_size % axes[a] == 0), None)
     first = candidates[0]
     size = axes[first]
     if lanes is None and remainder == "pad":
         padded = -(-axis_size // size) * size
-        text = f"{axis_size} lanes are padded to {padded} over {size} devices, {padded - axis_size} of them cut off"
+        are = "is" if axis_size == 1 else "are"
+        text = f"{counted(axis_size, 'lane')} {are} padded to {padded} over {counted(size, 'device')}"
+        text += f", {padded - axis_size} of them cut off"
         return choice(axes, first, None, text, padded)
     if lanes is None and (remainder == "error" or strategy in ("shard_map", "pmap")):
         by = "remainder='error'" if remainder == "error" else f"strategy={strategy!r}"
         raise does_not_divide(by, axis_size, size, "remainder='factor'" if remainder == "error" else "strategy='auto'")
     if lanes is None and remainder == "replicate":
-        text = f"{axis_size} lanes do not divide by {size}: every one of {topology.devices} devices holds all of them"
+        text = f"{size} does not divide {counted(axis_size, 'lane')}: {_every(topology.devices)} holds all of them"
         return choice(axes, None, None, text)
     own = {lanes, *(candidates if len(candidates) == 1 else ())}  # an axis that is for lanes splits nothing else
     rest = [a for a, size in axes.items() if a not in own and size > 1]
     model = None if strategy in ("shard_map", "pmap") else "model" if "model" in rest else rest[0] if rest else None
     if topology.mesh_axes is None:
-        return choice(axes, lanes, model, f"{axis_size} lanes on {size} devices: {axis_size // size} each")
+        return choice(
+            axes, lanes, model, f"{counted(axis_size, 'lane')} on {counted(size, 'device')}: {axis_size // size} each"
+        )
     text = f"mesh {mesh_text(tuple(axes.items()))}"
     if lanes is None:
-        return choice(axes, None, model, f"{text}: {axis_size} lanes fit no mesh axis, so they are not split")
-    return choice(axes, lanes, model, f"{text}: {axis_size // axes[lanes]} lanes per part of `{lanes}`")
+        return choice(
+            axes, None, model, f"{text}: no mesh axis divides the {counted(axis_size, 'lane')}, so nothing splits them"
+        )
+    return choice(axes, lanes, model, f"{text}: {counted(axis_size // axes[lanes], 'lane')} per part of `{lanes}`")
+
+
+def _every(devices: int) -> str:
+    return "the one device" if devices == 1 else f"every one of {devices} devices"
 
 
 def does_not_divide(by: str, axis_size: int, devices: int, instead: str) -> PlanError:

@@ -10,7 +10,7 @@ from shardinit.plan.init_plan import LeafPlan, StatePlan, Strategy
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.rules import OPEN, Placed
 from shardinit.plan.specs import LeafSpec, StateSpec
-from shardinit.wording import size_text
+from shardinit.wording import counted, size_text
 
 # A leaf with less than this per device is not worth splitting over `model`.
 WORTH_SPLITTING_BYTES = 1 << 20
@@ -237,14 +237,14 @@ def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, me
     said = f"rule {rule.text}; " if rule is not None else ""
     lanes = mesh.padded // mesh.shards
     if mesh.padded != mesh.axis_size:
-        said += f"{mesh.padded} lanes computed, {mesh.padded - mesh.axis_size} of them cut off; "
+        said += f"{counted(mesh.padded, 'lane')} computed, {mesh.padded - mesh.axis_size} of them cut off; "
         if not any(any(leaf.partition_spec) for leaf in leaves):
             whole = size_text(sum(leaf.bytes_per_device for leaf in leaves))
             return f"{said}no other axis divides by {mesh.shards}, so every device holds all of it, {whole}"
     if strategy in ("shard_map", "pmap"):
         copies = math.prod(mesh.axes.values()) // mesh.shards
-        small = f"; {copies} devices hold copies, it is not worth splitting or does not divide" if copies > 1 else ""
-        return f"{said}{lanes} lane{'s' if lanes > 1 else ''} per device, no communication{small}"
+        small = f"; {copies} devices hold the same, it is not worth splitting or does not divide" if copies > 1 else ""
+        return f"{said}{counted(lanes, 'lane')} per device, no communication{small}"
     if strategy == "vmap":
         return f"{said}the lanes fit no mesh axis, and it is not worth splitting otherwise or does not divide"
     parts = []

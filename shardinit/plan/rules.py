@@ -9,6 +9,7 @@ from typing import Any, get_args
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.plan.init_plan import Strategy
 from shardinit.plan.specs import StateSpec
+from shardinit.wording import counted
 
 OPEN: Any = ...  # an axis that a rule leaves to the planner
 
@@ -65,9 +66,9 @@ def match_rules(rules: Any, specs: Sequence[StateSpec], states: Sequence[Any]) -
     for matches, placed in read:
         hits = [i for i, spec in enumerate(specs) if _is_ruled(spec) and matches(spec, states[i])]
         if not hits:
-            names = ", ".join(repr("/".join(s.path)) for s in specs[:3])
+            names = ", ".join(repr(s.name) for s in specs[:3])
             raise PlanError(
-                f"rule {placed.text} matches none of {len(specs)} states. Paths look like {names}"
+                f"rule {placed.text} matches none of {counted(len(specs), 'state')}. Paths look like {names}"
                 f"{' ...' if len(specs) > 3 else ''}; mend the filter, or take the rule out."
             )
         for i in hits:
@@ -144,7 +145,7 @@ def _placed(placement: Any, text: str) -> Placed:
 def _predicate(the_filter: Any) -> Callable[[StateSpec, Any], bool]:
     """Read a filter as ``brainstate.util.filter.to_predicate`` does; a string is a tag or a glob over the path."""
     if isinstance(the_filter, str):
-        return lambda spec, _: the_filter in spec.tags or fnmatch.fnmatchcase("/".join(spec.path), the_filter)
+        return lambda spec, _: the_filter in (*spec.tags, spec.name) or fnmatch.fnmatchcase(spec.name, the_filter)
     if isinstance(the_filter, type):
         return lambda spec, state: (
             spec.state_class == the_filter.__name__ if state is spec else isinstance(state, the_filter)

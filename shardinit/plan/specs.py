@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from shardinit.wording import NOT_HELD
+
 MOST_ELEMENTS = 2**63 - 1  # along one axis
 
 Kind = Literal["new", "rewritten", "unbatched", "attribute"]
@@ -85,8 +87,8 @@ class StateSpec:
 
     @property
     def name(self) -> str:
-        """The path as text."""
-        return ".".join(self.path) or "(not held by the module)"
+        """The path as text, as rules write it: ``layers/0/weight``."""
+        return "/".join(self.path) or NOT_HELD
 
     def __str__(self) -> str:
         leaves = ", ".join(map(str, self.leaves))

@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardinit.drawing import for_terminal
-from shardinit.wording import size_text
+from shardinit.wording import counted, path_text, size_text
 
 if TYPE_CHECKING:
     from shardinit.plan.init_plan import InitPlan, StatePlan
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 40
 MOST_DEVICES = 16
 MOST_LANES_DRAWN = 256
-LONGEST_KEY = 16
-LONGEST_NAME = 36
+LONGEST_NAME = 60
 BAR = 40
 
 
@@ -62,10 +62,12 @@ def groups_of(plan: "InitPlan") -> list[Group]:
         spec = state.spec
         key = (family_name(spec.path), spec.state_class, spec.leaves, spec.out_axis, state.strategy, state.leaves)
         found.setdefault((*key, state.reason), []).append(state)
+    names = {key: key[0] if len(states) > 1 else states[0].spec.name for key, states in found.items()}
+    short = short_names(names.values())
     groups = []
-    for (family, *_), states in found.items():
+    for key, states in found.items():
         first, count = states[0], len(states)
-        name = family if count > 1 else short_name(first.spec.path)
+        name = short[names[key]]
         whole = sum(
             math.prod(leaf.shape) * spec.itemsize for leaf, spec in zip(first.leaves, first.spec.leaves, strict=True)
         )
@@ -103,20 +105,26 @@ def plan_table(plan: "InitPlan") -> Table:
 
 
 def family_name(path: tuple[str, ...]) -> str:
-    """The path as text, its numbers as ``*``."""
-    return short_name(tuple("*" if part.isdigit() else part for part in path))
+    """The path as text, its numbers as ``*``: a glob that a rule can have."""
+    return path_text("*" if part.isdigit() else part for part in path)
 
 
-def short_name(path: Sequence[str]) -> str:
-    """The path as text, long keys of dictionaries cut in the middle."""
-    short = [p if len(p) <= LONGEST_KEY else f"{p[: LONGEST_KEY // 2]}…{p[-LONGEST_KEY // 3 :]}" for p in path]
-    return cut_name(".".join(short)) or "(not held by the module)"
+def short_names(names: Iterable[str], most: int = LONGEST_NAME) -> dict[str, str]:
+    """Cut long names in the middle, but no more than leaves different ones different."""
+    short = {name: cut_name(name, most) for name in names}
+    return short if len(set(short.values())) == len(short) else short_names(short, 2 * most)
 
 
-def cut_name(name: str) -> str:
+def cut_name(name: str, most: int = LONGEST_NAME) -> str:
     """Cut a long name in the middle."""
-    text = name.replace(" ", "")
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 :]}"
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2) :]}"
+
+
+def states_text(states: Iterable["StatePlan"]) -> str:
+    """How many states there are, as receipts count them, and arrays that init leaves outside of any State."""
+    kinds = Counter(state.spec.kind == "attribute" for state in states)
+    outside = f" and {counted(kinds[True], 'array')} in attributes" if kinds[True] else ""
+    return f"{counted(kinds[False], 'state')}{outside}"
 
 
 def reasons_text(plan: "InitPlan") -> str:
@@ -145,7 +153,8 @@ def memory_text(plan: "InitPlan") -> str:
     of = f" of {size_text(limit)}" if limit else ""
     text = f"  {bar} peak {size_text(worst.peak)}{of}, at {cut_name(worst.state)}"
     if slices:
-        text += f"; {len(slices)} steps run in slices of the lanes, up to {max(slices)}, to fit"
+        some = "1 step runs" if len(slices) == 1 else f"{len(slices)} steps run"
+        text += f"; {some} in slices of the lanes, up to {max(slices)}, to fit"
     return f"{text}\n  {outside}" if (outside := outside_text(plan)) else text
 
 
@@ -185,20 +194,20 @@ def mesh_picture(plan: "InitPlan", devices: list[str] | None = None) -> str:
             width = min(total, 64)
             a, b = first * width // total, max((first + lanes) * width // total, 1)
             bar = " " + "·" * a + "█" * max(b - a, 1) + "·" * (width - max(b, a + 1))
-        others = ", ".join(f"{n} {place[n]}" for n in reversed(place) if n not in (plan.lanes_axis, "device"))
+        others = ", ".join(f"{n}={place[n]}" for n in reversed(place) if n not in (plan.lanes_axis, "device"))
         device = devices[number] if devices else f"device {number}"
         last = first + lanes - 1
         span = f"lane {first}" if lanes == 1 else f"lanes {first}-{last}"
         lines.append(f"  {device:<10}{bar} {span}{f' ({others})' if others else ''}")
     if count > MOST_DEVICES:
-        lines.append(f"  ... and {count - MOST_DEVICES} more devices")
+        lines.append(f"  ... and {counted(count - MOST_DEVICES, 'more device')}")
     return "\n".join(lines)
 
 
 def plan_text(plan: "InitPlan", width: int = 120) -> str:
     """The plan for people: table, reasons, totals, memory, what was rejected, the mesh."""
-    where = plan.topology.name or f"{plan.topology.devices} {plan.topology.platform} device(s)"
-    head = f"{len(plan.states)} states, axis_size={plan.axis_size} on {where}, numerics={plan.numerics}"
+    where = plan.topology.name or counted(plan.topology.devices, f"{plan.topology.platform} device")
+    head = f"{states_text(plan.states)}, axis_size={plan.axis_size} on {where}, numerics={plan.numerics}"
     total = f"{size_text(plan.bytes_per_device)} per device ({plan.bytes_per_device} bytes)"
     parts = [
         f"{head}\n{plan.reason}",

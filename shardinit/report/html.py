@@ -3,19 +3,20 @@
 import functools
 import json
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from shardinit.plan.init_plan import InitPlan, StatePlan
-from shardinit.plan.text import spec_text
-from shardinit.wording import size_text
+from shardinit.plan.init_plan import InitPlan, Rejected, StatePlan
+from shardinit.plan.text import family_name, spec_text
+from shardinit.wording import counted, size_text
 
-UNKNOWN_NAME = "(not held by the module)"
+NOT_TRIED, CANNOT_BE = "not computed", "cannot be"
 
 
-def plan_page(plan: InitPlan, certificate: Any = None) -> str:
+def plan_page(plan: InitPlan, certificate: Any = None, *, target: str = "", date: str = "") -> str:
     """Draw a plan as a page that loads nothing from elsewhere.
 
     Parameters
@@ -24,6 +25,8 @@ def plan_page(plan: InitPlan, certificate: Any = None) -> str:
         The plan.
     certificate
         What the compiler of the target said of it, shown in a section of its own; None if it was not asked.
+    target, date
+        What was planned, and when, for the head of the page.
 
     Returns
     -------
@@ -39,8 +42,10 @@ def plan_page(plan: InitPlan, certificate: Any = None) -> str:
     True
     """
     page = _template().render(
-        title=f"Initialization plan: {plan.axis_size} lanes on {_where(plan)}",
+        title=f"Initialization plan: {f'{target}, ' * bool(target)}{counted(plan.axis_size, 'lane')} on {_where(plan)}",
+        target=target,
         where=_where(plan),
+        made=f"Made by shardinit {version('shardinit')}{f', {date}' if date else ''}.",
         reason=plan.reason,
         facts=_facts(plan),
         rejected=_rejected(plan),
@@ -65,8 +70,7 @@ def _template() -> Template:
 
 def _where(plan: InitPlan) -> str:
     topology = plan.topology
-    plural = "" if topology.devices == 1 else "s"
-    return topology.name or f"{topology.devices:,} {topology.platform.upper()} device{plural}"
+    return topology.name or counted(topology.devices, f"{topology.platform.upper()} device")
 
 
 def _script_json(data: Any) -> Markup:
@@ -82,13 +86,15 @@ def _mesh_text(axes: Iterable[tuple[str, int]]) -> str:
 def _facts(plan: InitPlan) -> list[tuple[str, str, str]]:
     """Name, value and a remark of each figure of the headline."""
     topology = plan.topology
-    arrays = sum(len(state.leaves) for state in plan.states)
+    own = [state for state in plan.states if state.spec.kind != "attribute"]
+    arrays = counted(sum(len(state.leaves) for state in own), "array")
+    outside = len(plan.states) - len(own)
     padded = plan.padded_axis_size
     lanes = f"padded to {padded:,}" if padded > plan.axis_size else f"numerics: {plan.numerics}"
     joined = f", {topology.fast_devices:,} joined by the fast network" if topology.fast else ""
     idle = f", {plan.idle_devices:,} idle" if plan.idle_devices else ""
     facts = [
-        ("States", f"{len(plan.states):,}", f"{arrays:,} array{'' if arrays == 1 else 's'}"),
+        ("States", f"{len(own):,}", f"{arrays}, {outside:,} more in attributes" if outside else arrays),
         ("Lanes", f"{plan.axis_size:,}", lanes),
         ("Devices", f"{topology.devices:,}", f"{topology.platform.upper()}{joined}{idle}"),
         ("Mesh", _mesh_text(plan.mesh_axes), f"remainder: {plan.remainder}"),
@@ -105,12 +111,18 @@ def _rejected(plan: InitPlan) -> list[dict[str, str]]:
     return [
         {
             "mesh": _mesh_text(other.mesh_axes),
-            "held": "-" if other.bytes_per_device is None else size_text(other.bytes_per_device),
-            "peak": "-" if other.peak_bytes is None else size_text(other.peak_bytes),
+            "held": CANNOT_BE if other.bytes_per_device is None else size_text(other.bytes_per_device),
+            "peak": _rejected_peak(other),
             "reason": other.reason,
         }
         for other in plan.rejected
     ]
+
+
+def _rejected_peak(other: Rejected) -> str:
+    if other.peak_bytes is not None:
+        return size_text(other.peak_bytes)
+    return CANNOT_BE if other.bytes_per_device is None else NOT_TRIED
 
 
 def _data(plan: InitPlan, certificate: Any) -> dict[str, Any]:
@@ -151,9 +163,8 @@ def _groups(plan: InitPlan) -> tuple[list[list[Any]], list[str]]:
     found: dict[Any, list[StatePlan]] = {}
     for state in plan.states:
         spec = state.spec
-        family = tuple("*" if part.isdigit() else part for part in spec.path)
         key = (
-            family,
+            family_name(spec.path),
             spec.state_class,
             spec.kind,
             spec.leaves,
@@ -168,10 +179,10 @@ def _groups(plan: InitPlan) -> tuple[list[list[Any]], list[str]]:
     return sorted(rows, key=lambda row: -row[7]), list(reasons)
 
 
-def _row(family: tuple[str, ...], states: list[StatePlan], reasons: dict[str, int]) -> list[Any]:
+def _row(family: str, states: list[StatePlan], reasons: dict[str, int]) -> list[Any]:
     first, count = states[0], len(states)
     spec = first.spec
-    name = ".".join(family if count > 1 else spec.path) or UNKNOWN_NAME
+    name = family if count > 1 else spec.name
     specs = dict.fromkeys(spec_text(leaf.partition_spec) for leaf in first.leaves)
     return [
         name,

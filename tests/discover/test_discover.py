@@ -37,9 +37,9 @@ def test_specs():
     program = shardinit.discover(Nested(), state_tag="t")
     by_name = {s.name: s for s in program.specs}
     assert set(by_name) == {
-        "first.v", "layers.0.v", "layers.1.v", "layers.2.v", "by_name.a.v", "sum", "double", "(not held by the module)",
+        "first/v", "layers/0/v", "layers/1/v", "layers/2/v", "by_name/a/v", "sum", "double", "(not held by the module)",
     }  # fmt: skip
-    spec = by_name["layers.2.v"]
+    spec = by_name["layers/2/v"]
     assert (spec.path, spec.state_class, spec.tags, spec.kind) == (("layers", "2", "v"), "HiddenState", ("t",), "new")
     assert spec.leaves == (shardinit.LeafSpec((5,), "float32", 4),)
 
@@ -131,7 +131,7 @@ def test_arrays_in_attributes_come_out_concrete():
     assert not isinstance(u.get_mantissa(module.quantity), jax.core.Tracer)
     assert module.table["delays"].shape == (8, 4)
     assert module.table["n"] == 3
-    assert any("table.delays" in note and "axis 0" in note for note in result.receipt.notes)
+    assert any("table/delays" in note and "axis 0" in note for note in result.receipt.notes)
     assert result.states == {0: [module.v]}
 
 

@@ -170,7 +170,7 @@ def test_an_iterator_that_cannot_be_put_back_is_named(iterator, fail):
         (note,) = caught.value.__notes__
     else:
         (note,) = [n for n in shardinit.discover(Counts()).notes if "iterators" in n]
-    assert note.endswith("cannot put back: numbers.0")
+    assert note.endswith("cannot put back: numbers/0")
 
 
 def notes_of(init):

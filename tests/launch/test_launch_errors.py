@@ -39,7 +39,7 @@ HALF_SET = {
     "skypilot": (without(SKYPILOT, "SKYPILOT_NUM_NODES"), ["SKYPILOT_NODE_RANK=1", "the number of processes"]),
     "openmpi": (without(OPENMPI_4, "OMPI_MCA_orte_hnp_uri", "PMIX_NAMESPACE"), ["Missing: the coordinator."]),
     "tpu": (without(GKE_TPU, "TPU_WORKER_ID"), ["TPU_WORKER_HOSTNAMES", "TPU_WORKER_ID", "scripts/tpu_pod.sh"]),
-    "multislice": (without(MULTISLICE, "MEGASCALE_SLICE_ID"), ["2 slice(s)", "MEGASCALE_SLICE_ID is not set"]),
+    "multislice": (without(MULTISLICE, "MEGASCALE_SLICE_ID"), ["in 2 slices", "MEGASCALE_SLICE_ID is not set"]),
     "megascale": (without(MULTISLICE, "MEGASCALE_COORDINATOR_ADDRESS"), ["Missing: the coordinator."]),
     "jobset": (without(JOBSET, "PROCESSES_IN_JOB"), ["JOB_INDEX=2", "PROCESSES_IN_JOB"]),
     "sbatch": (SBATCH, ["SLURM_NTASKS=4", "srun", "--launcher none"]),

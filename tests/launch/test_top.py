@@ -210,7 +210,7 @@ def test_why_a_rank_has_ended(tmp_path):
     assert [(r.condition, r.code) for r in view.ranks] == [("ended", 0), ("gone", 11), ("gone", -9)]
     assert [r.elapsed for r in view.ranks] == pytest.approx([10, 10, 10])
     shown = words(view)
-    for part in ("3 rank(s), 1 ended, 2 gone", "gone, code 11", "gone, code 137", "rank 1: lost a peer"):
+    for part in ("3 ranks, 1 ended, 2 gone", "gone, code 11", "gone, code 137", "rank 1: lost a peer"):
         assert part in shown
     assert "lost a peer rank 2 (pid 7 on n1) was ended by SIGKILL" in shown
     assert view.over

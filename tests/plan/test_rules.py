@@ -296,7 +296,7 @@ def test_remainder_replicate_holds_all_on_every_device():
     assert {s.strategy for s in planned.states} == {"vmap"}
     assert not any(any(leaf.partition_spec) for s in planned.states for leaf in s.leaves)
     assert planned.bytes_per_device == 12 * 4 * (16 * 24 + 24 + 24 * 8 + 8) + 16
-    assert "12 lanes do not divide by 8" in planned.reason
+    assert "8 does not divide 12 lanes" in planned.reason
 
 
 def test_remainder_pad_computes_more_and_splits_another_axis():

@@ -5,6 +5,7 @@ import html.parser
 import json
 import re
 import shutil
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
@@ -46,7 +47,7 @@ def many_states(count=10_000):
 
 def certificate(passed=True):
     piece = SimpleNamespace(
-        state="layers.0.<b>w</b>",
+        state="layers/0/<b>w</b>",
         strategy="shard_map",
         seconds=1.25,
         output_bytes=1024,
@@ -129,12 +130,33 @@ def test_headline():
         assert part in text
 
 
+def test_what_was_planned_by_which_version_and_when():
+    page = Page(plan_page(PLANS["cpu"](), target="a/<b>.py:build", date="2026-11-25 12:00"))
+    assert "<h1>Initialization plan: a/&lt;b&gt;.py:build on cpu:8</h1>" in page.text
+    assert "<title>Initialization plan: a/&lt;b&gt;.py:build, 12 lanes on cpu:8</title>" in page.text
+    assert f"Made by shardinit {version('shardinit')}, 2026-11-25 12:00." in page.text
+
+
+def test_peaks_of_what_was_rejected_are_told_or_said_to_be_missing():
+    page = Page(plan_page(PLANS["cpu"]()))
+    cells = re.findall(r'data-label="peak">([^<]*)<', page.text)
+    assert cells
+    assert all(cell == "not computed" or re.fullmatch(r"[\d.]+ [KMG]?i?B", cell) for cell in cells)
+
+
+def test_everything_in_the_chart_is_in_its_legend(browser):
+    browser.open(plan_page(PLANS["cpu"]()))
+    legend = browser.text("#chart-legend")
+    for part in ("held", "temporaries", "peak", "the step that is told below"):
+        assert part in legend
+
+
 def test_hostile_names_stay_text():
     page = Page(plan_page(PLANS["cpu"]()))
     assert len(page.scripts) == 2
     assert not [1 for tag, _ in page.elements if tag == "img"]
     names = [row[0] for row in page.data["groups"]]
-    assert ".".join(HOSTILE).replace("\ud800", "?") in names  # no UTF-8 file can hold a lone surrogate
+    assert "/".join(HOSTILE).replace("\ud800", "?") in names  # no UTF-8 file can hold a lone surrogate
     page.text.encode()
 
 
@@ -148,7 +170,7 @@ def test_hostile_topology_and_reason_are_escaped():
 def test_groups_are_whole_and_sorted_by_bytes():
     planned = PLANS["cpu"]()
     rows = Page(plan_page(planned)).data["groups"]
-    assert [row[0] for row in rows][:2] == ["v", "layers.*.w"]
+    assert [row[0] for row in rows][:2] == ["v", "layers/*/w"]
     assert sum(row[1] for row in rows) == len(planned.states)
     sizes = [row[7] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
@@ -268,7 +290,7 @@ def test_search(browser, width):
     assert browser.text("#matches") == "3 rows, 7 states"
     for query, rows, found in (
         ("layers", 1, "1 of 3 rows match (5 states)"),
-        ("LAYERS.3.w float32", 1, "1 of 3 rows match (5 states)"),
+        ("LAYERS/3/w float32", 1, "1 of 3 rows match (5 states)"),
         ("</script>", 1, "1 of 3 rows match (1 state)"),
         ("gspmd", 1, "1 of 3 rows match (1 state)"),
         ("none such", 0, "0 of 3 rows match (0 states)"),
@@ -297,6 +319,7 @@ def test_toggle_flips_the_scheme(browser, scheme, width):
 
 def test_a_device_tells_its_place_lanes_and_bytes(browser):
     browser.open(plan_page(PLANS["cpu"]()))
+    assert browser.run("document.querySelector('#device').value") == "0"
     browser.type("#device", "5")
     text = browser.text("#device-text")
     assert text.startswith("Device 5 at lanes=2, model=1: lanes 6\u20138; holds ")
@@ -340,6 +363,7 @@ def test_mesh_and_chart_by_keyboard(browser):
     cell = browser.driver.find_element("css selector", ".cell")
     cell.send_keys(Keys.ARROW_RIGHT)
     assert browser.text("#device-text").startswith("Device 1 at lanes=0, model=1: lanes 0\u20132; ")
+    assert browser.run("document.querySelector('#device').value") == "1"
     chart = browser.driver.find_element("css selector", "#chart")
     chart.send_keys(Keys.END)
     assert browser.text("#readout").startswith(f"Step {len(planned.steps)} of {len(planned.steps)}. ")
@@ -374,6 +398,6 @@ def test_columns_sort(browser):
     browser.open(plan_page(PLANS["cpu"]()))
     assert browser.text('#states-table [aria-sort="descending"]') == "per device"
     browser.run("document.querySelectorAll('#states-table th button')[1].click()")
-    assert browser.text("#states-table tbody td") == "layers.*.w"
+    assert browser.text("#states-table tbody td") == "layers/*/w"
     browser.run("document.querySelectorAll('#states-table th button')[1].click()")
-    assert browser.text("#states-table tbody tr:last-child td") == "layers.*.w"
+    assert browser.text("#states-table tbody tr:last-child td") == "layers/*/w"

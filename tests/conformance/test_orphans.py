@@ -1,0 +1,35 @@
+"""States that init creates and drops again are in the dictionary, as in brainstate's."""
+
+import brainstate
+import numpy as np
+
+import shardinit
+
+
+class Net(brainstate.nn.Module):
+    def init_state(self):
+        self.w = brainstate.ParamState(brainstate.random.normal(size=(3,)))
+        self.w = brainstate.ParamState(brainstate.random.normal(size=(3,)))
+        passing = brainstate.HiddenState(brainstate.random.normal(size=(2,)))
+        self.v = brainstate.HiddenState(passing.value * 2)
+
+
+def states_of(function):
+    brainstate.random.seed(3)
+    module = Net()
+    (states,) = function(module, {}, axis_size=4).values()
+    return module, states
+
+
+def test_dropped_states_are_in_the_dictionary_as_in_brainstate():
+    module, ours = states_of(shardinit.vmap2_new_states)
+    _, theirs = states_of(brainstate.transform.vmap2_new_states)
+    assert [type(s) for s in ours] == [type(s) for s in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one.value, other.value)
+    assert [s is module.w or s is module.v for s in ours] == [False, True, False, True]
+
+
+def test_dropped_states_are_said_to_be_held_by_nothing():
+    names = [spec.name for spec in shardinit.discover(Net()).specs]
+    assert names == ["(not held by the module)", "w", "(not held by the module)", "v"]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from shardinit.private_jax import get_concrete_mesh, thread_resources
+from shardinit.private_jax import eval_trace, get_concrete_mesh, thread_resources, trace_ctx
 
 
 def ambient_mesh() -> Mesh | None:
@@ -22,3 +22,8 @@ def no_ambient_mesh() -> contextlib.AbstractContextManager:
     if ambient_mesh() is None:
         return contextlib.nullcontext()
     return jax.set_mesh(Mesh(np.empty((), object), ()))
+
+
+def without_mesh() -> contextlib.AbstractContextManager:
+    """Be without the ambient mesh, unless something is traced around: that has its own."""
+    return no_ambient_mesh() if trace_ctx.trace is eval_trace else contextlib.nullcontext()

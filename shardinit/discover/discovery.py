@@ -11,7 +11,6 @@ import numpy as np
 from brainstate import State, StateTraceStack, catch_new_states
 from brainstate.random import RandomState
 
-from shardinit.ambient import no_ambient_mesh
 from shardinit.discover.auxiliary import without_tracers
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
 from shardinit.discover.graph import Change, Snapshot, find_leaves, named
@@ -24,7 +23,7 @@ from shardinit.errors import ArgumentError, ArgumentTypeError, LaneValueError, R
 from shardinit.lane.equations import Variable, as_atom, is_on_host, primitive_names, slice_of
 from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
-from shardinit.private_jax import eval_trace, extend_axis_env_nd, set_current_trace, trace_ctx
+from shardinit.private_jax import extend_axis_env_nd, set_current_trace, trace_ctx
 from shardinit.wording import key_text, path_text
 
 Rewritten = Literal["batch", "error"]
@@ -111,17 +110,15 @@ def discover(
     axis_size = _traced_axis_size(axis_name, axis_size)
     filters = axis_filters(state_out_axes)
     roots = {(): module, ("init_kwargs",): kwargs}
-    context = no_ambient_mesh() if trace_ctx.trace is eval_trace else contextlib.nullcontext()
-    with context:
-        return trace_init(
-            lambda: init(**kwargs),
-            roots,
-            filters,
-            state_tag=state_tag,
-            axis_name=axis_name,
-            axis_size=axis_size,
-            rewritten=rewritten,
-        )
+    return trace_init(
+        lambda: init(**kwargs),
+        roots,
+        filters,
+        state_tag=state_tag,
+        axis_name=axis_name,
+        axis_size=axis_size,
+        rewritten=rewritten,
+    )
 
 
 def _traced_axis_size(axis_name: Any, axis_size: Any) -> int | None:

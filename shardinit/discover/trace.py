@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from shardinit.ambient import without_mesh
 from shardinit.discover.frames import user_line
 from shardinit.discover.private_brainstate import LANES_TOGETHER
 from shardinit.discover.sizes import check_sizes
@@ -20,7 +21,7 @@ from shardinit.discover.stand_in import StandIn
 from shardinit.errors import DeletedArrayError
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, name_of, primitive_names, staged
-from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, unplaced
+from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced
 from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES, takes_lanes_together
 from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, set_current_trace, settings
 
@@ -142,7 +143,7 @@ class LaneTrace(Trace):
 
     def concrete(self, tracer: LaneTracer, place: str | None = None) -> jax.Array:
         atom = self._kept(tracer)
-        with set_current_trace(self.outer):
+        with set_current_trace(self.outer), without_mesh():
             if isinstance(atom, Variable) and atom not in self.values:
                 # Keep this value and small ones on the way to it, which may hold far larger arrays.
                 known = dict(self.values)
@@ -165,13 +166,15 @@ class LaneTrace(Trace):
         if name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
             with set_current_trace(self):
                 return primitive.impl(*tracers, **params)
-        if asks_for_placement(primitive, params):
+        if asks := asks_for_placement(primitive, params):
             self.placements[user_line()] = None
             if name in CONSTRAINTS:
                 return self.stage_value(tracers[0])
-            params = unplaced(params)
         inputs = [self.atom(t) for t in tracers]
-        avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
+        if asks or is_under_mesh():
+            params = unplaced(params)
+        with no_mesh():
+            avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:
             avals = [avals]
         check_sizes(avals, params)

@@ -1,14 +1,23 @@
-"""Placements that init asks for: values stay as they are, and the plan alone says where they go."""
+"""Placements that init asks for: values stay as they are, and the plan alone says where they go.
 
+Init runs under the mesh that is set around it, so that it can name that mesh's axes; what is traced of it knows none.
+"""
+
+import contextlib
+import weakref
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
-from shardinit.lane.equations import name_of, primitive_names
-from shardinit.private_jax import UNSPECIFIED
+from shardinit.lane.equations import jaxprs_of, name_of
+from shardinit.private_jax import UNSPECIFIED, bind
 
 CONSTRAINTS = frozenset({"sharding_constraint", "reshard", "layout_constraint"})
+OF_TYPES = ("sharding", "out_sharding")  # parameters that give a result its type on a mesh with explicit axes
+NO_MESH, NO_DEVICES = AbstractMesh((), ()), Mesh(np.empty((), object), ())
 
 
 def asks_for_placement(primitive: Any, params: dict[str, Any]) -> bool:
@@ -16,36 +25,76 @@ def asks_for_placement(primitive: Any, params: dict[str, Any]) -> bool:
     if name_of(primitive) == "device_put":
         return any(isinstance(d, (jax.sharding.Sharding, jax.Device)) for d in params["devices"])
     shardings = (*params.get("in_shardings", ()), *params.get("out_shardings", ()))
-    asked = any(isinstance(s, jax.sharding.Sharding) for s in shardings)
-    return asked or not CONSTRAINTS.isdisjoint(primitive_names(primitive, params))
+    return (
+        name_of(primitive) in CONSTRAINTS
+        or any(isinstance(s, jax.sharding.Sharding) for s in shardings)
+        or any(_splits(params.get(p)) for p in OF_TYPES)
+        or any(map(_asks_inside, jaxprs_of(params)))
+    )
+
+
+def _splits(sharding: Any) -> bool:
+    return isinstance(sharding, NamedSharding) and any(axis is not None for axis in sharding.spec)
+
+
+_asks: "weakref.WeakKeyDictionary[Any, bool]" = weakref.WeakKeyDictionary()
+
+
+def _asks_inside(jaxpr: Any) -> bool:
+    if jaxpr not in _asks:
+        _asks[jaxpr] = any(asks_for_placement(e.primitive, e.params) for e in jaxpr.eqns)
+    return _asks[jaxpr]
+
+
+def is_under_mesh() -> bool:
+    """Whether what JAX makes now may have a mesh in its types or parameters."""
+    return not jax.sharding.get_abstract_mesh().empty
+
+
+def no_mesh() -> contextlib.AbstractContextManager:
+    """Inside, what JAX makes has no mesh in its types."""
+    return jax.sharding.use_abstract_mesh(NO_MESH) if is_under_mesh() else contextlib.nullcontext()
 
 
 def unplaced(params: dict[str, Any]) -> dict[str, Any]:
-    """Take the placements out of an equation's parameters, and out of the jaxprs among them."""
+    """Take placements and meshes out of an equation's parameters, and out of the jaxprs among them."""
     without = {k: _unplaced(v) for k, v in params.items()}
-    for name in ("in_shardings", "out_shardings"):
-        if name in params:
-            without[name] = (UNSPECIFIED,) * len(params[name])
-    return without
+    without |= {k: (UNSPECIFIED,) * len(params[k]) for k in ("in_shardings", "out_shardings") if k in params}
+    without |= {k: None for k in OF_TYPES if k in params}
+    return without | ({"ctx_mesh": NO_DEVICES} if "ctx_mesh" in params else {})
 
 
 def _unplaced(value: Any) -> Any:
     if isinstance(value, (tuple, list)) and any(isinstance(v, (ClosedJaxpr, Jaxpr)) for v in value):
         return type(value)(map(_unplaced, value))
-    if isinstance(value, ClosedJaxpr) and value.jaxpr is not value:  # since jax 0.11 they are one class
-        return value.replace(jaxpr=_unplaced(value.jaxpr))
-    if not isinstance(value, Jaxpr):
-        return value
-    same: dict[Any, Any] = {}  # what a constraint made -> what it was made of
+    if isinstance(value, ClosedJaxpr):  # since jax 0.11 they are one class
+        return _traced_anew(value)
+    return _traced_anew(ClosedJaxpr(value, ())).jaxpr if isinstance(value, Jaxpr) else value
+
+
+_anew: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
+
+
+def _traced_anew(closed: Any) -> Any:
+    """Trace a jaxpr again without its placements: so its types have no mesh either."""
+    if closed.jaxpr not in _anew:
+        arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in closed.in_avals]
+        with no_mesh():
+            _anew[closed.jaxpr] = jax.make_jaxpr(lambda *inputs: _evaluate(closed, inputs))(*arguments)
+    return _anew[closed.jaxpr]
+
+
+def _evaluate(closed: Any, inputs: Any) -> list[Any]:
+    jaxpr = closed.jaxpr
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *inputs), strict=True))
 
     def read(atom):
-        return atom if isinstance(atom, Literal) else same.get(atom, atom)
+        return atom.val if isinstance(atom, Literal) else known[atom]
 
-    equations = []
-    for equation in value.eqns:
-        inputs = [read(a) for a in equation.invars]
-        if name_of(equation.primitive) in CONSTRAINTS:
-            same[equation.outvars[0]] = inputs[0]
-        else:
-            equations.append(equation.replace(invars=inputs, params=unplaced(equation.params)))
-    return value.replace(eqns=equations, outvars=[read(a) for a in value.outvars])
+    for equation in jaxpr.eqns:
+        values = [read(a) for a in equation.invars]
+        only_places = name_of(equation.primitive) in CONSTRAINTS | {"device_put"}
+        if not only_places or not asks_for_placement(equation.primitive, equation.params):
+            values = bind(equation.primitive, unplaced(equation.params), values)
+        known.update(zip(equation.outvars, values, strict=True))
+    return [read(a) for a in jaxpr.outvars]

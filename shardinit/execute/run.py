@@ -120,7 +120,7 @@ class _Runner:
 
     def _as_planned(self, index: int, value: Any) -> Any:
         """Keep each device's part of what all of them computed whole."""
-        if index >= self.compiled.leaves:
+        if index >= self.compiled.leaves or self.compiled.mesh is None:
             return value
         wanted = NamedSharding(value.sharding.mesh, PartitionSpec(*self.planned[index].partition_spec))
         return jax.device_put(value, wanted)

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from shardinit.compile.keys import key_impl
 from shardinit.lane.equations import is_key, jaxprs_of, name_of
+from shardinit.lane.key_rows import key_words
 from shardinit.lane.primitives import MOVES, OPENED, rounds_by_place
 from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
 
@@ -42,7 +44,7 @@ class EagerSteps(Trace):
 
     __slots__ = ("apart", "counter", "made", "parent", "zeros")
 
-    def __init__(self, parent: Any, counter: Any, apart: bool):
+    def __init__(self, parent: Any, counter: Any, apart: bool = False):
         super().__init__()
         self.parent = parent
         self.counter = counter
@@ -72,7 +74,7 @@ class EagerSteps(Trace):
         avals = jax.eval_shape(step, *inputs)
         if not rounds_by_place(primitive, params, avals):
             return step(*inputs)
-        return lax.cond(lax.ge(self.counter, 0), step, lambda *_: [_blank(aval) for aval in avals], *inputs)
+        return lax.cond(lax.ge(self.counter, jnp.int32(0)), step, lambda *_: [_blank(aval) for aval in avals], *inputs)
 
     def process_call(self, call_primitive, f, arguments, params, /):
         return self._open(f, arguments)
@@ -121,8 +123,8 @@ class EagerSteps(Trace):
 def _blank(aval: Any) -> Any:
     if not is_key(aval):
         return jnp.zeros(aval.shape, aval.dtype)
-    words = jax.eval_shape(jax.random.key_data, aval)
-    return jax.random.wrap_key_data(jnp.zeros(words.shape, words.dtype), impl=jax.random.key_impl(aval))
+    words = jnp.zeros((*aval.shape, key_words(aval.dtype)), jnp.uint32)
+    return jax.random.wrap_key_data(words, impl=key_impl(aval.dtype))
 
 
 def _rounds(value: Any) -> bool:

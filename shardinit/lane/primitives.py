@@ -10,6 +10,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core import Literal as JaxprLiteral
 
 from shardinit.lane.equations import UNKNOWN, Equation, equations_in, jaxprs_of, name_of, primitive_names
+from shardinit.private_jax import settings_by_name
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
@@ -96,6 +97,14 @@ def rounded_by_place(equations: Sequence[Any]) -> Iterator[int]:
             equation.primitive, equation.params, avals
         ):
             yield from (math.prod(aval.shape) for aval in avals)
+            if _draws_halves(equation):
+                yield 1
+
+
+def _draws_halves(equation: Any) -> bool:
+    """Whether it draws bits as two halves put together, so that no loop over its elements is an even one."""
+    partitionable = settings_by_name(equation.settings)["jax_threefry_partitionable"]
+    return not partitionable and "random_bits" in primitive_names(equation.primitive, equation.params)
 
 
 def rounds_by_place(primitive: Any, params: dict[str, Any], avals: Sequence[Any]) -> bool:

@@ -102,7 +102,7 @@ def test_what_differs_by_lane_is_a_value_error_and_nothing_has_changed(function,
 
 def test_the_error_names_every_such_state():
     module = Old(lambda m: (set_value(m), set_outside(m)))
-    with pytest.raises(ValueError, match=r"count.*HiddenState.*float32\[\].*kind=2: count, outside\.0.*rewritten="):
+    with pytest.raises(ValueError, match=r"count.*HiddenState.*float32\[\].*kind=2: count, outside/0.*rewritten="):
         shardinit.vmap2_new_states(module, {}, axis_size=8)
 
 

@@ -27,7 +27,7 @@ MODELS = list(_buildable())
 
 
 def test_there_are_models():
-    assert len(MODELS) > 150
+    assert len(MODELS) > 30  # 37 in brainpy 2.9, more than 150 in 2.8
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)

@@ -10,7 +10,7 @@ import psutil
 
 from shardinit.errors import ArgumentError, ArgumentTypeError, BackendStartedError
 from shardinit.private_jax import backends_are_initialized
-from shardinit.wording import counted, size_text
+from shardinit.wording import counted, kind_of, size_text
 
 # Measured with jax 0.10.2, before there is any array: 4,096 devices are 420 MiB and as many threads, 100,000 are 19 GB.
 DEVICE_BYTES = 200 * 1024
@@ -42,7 +42,7 @@ def emulate_cpu(n: int) -> None:
     >>> shardinit.emulate_cpu(8)  # doctest: +SKIP
     """
     if isinstance(n, bool) or not isinstance(n, int):
-        raise ArgumentTypeError(f"n={n!r} is a {type(n).__name__}. Pass the number of devices as an int, such as 8.")
+        raise ArgumentTypeError(f"n={n!r} is {kind_of(n)}. Pass the number of devices as an int, such as 8.")
     if n < 1:
         raise ArgumentError(f"n={n} devices cannot be emulated. Pass at least 1.")
     if backends_are_initialized():

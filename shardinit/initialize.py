@@ -22,6 +22,7 @@ from shardinit.execute.write_back import states_by_axis
 from shardinit.plan.planner import check_axis_size, plan
 from shardinit.plan.topology import Topology
 from shardinit.private_jax import eval_trace, trace_ctx
+from shardinit.wording import kind_of
 
 StatesByAxis = dict[int | None, list[State]]
 
@@ -149,7 +150,7 @@ def pmap2_new_states(
     """
     if axis_name is not None and not isinstance(axis_name, str):
         raise ArgumentTypeError(
-            f"axis_name={axis_name!r} is a {type(axis_name).__name__}. Pass a str: it names the axis of a mesh."
+            f"axis_name={axis_name!r} is {kind_of(axis_name)}. Pass a str: it names the axis of a mesh."
         )
     devices = jax.local_devices()
     axis_size = len(devices) if axis_size is None else check_axis_size(axis_size)
@@ -239,7 +240,7 @@ def shard_new_states(
     """
     axis_size = check_axis_size(axis_size)
     if mesh is not None and not isinstance(mesh, Mesh):
-        raise ArgumentTypeError(f"mesh is a {type(mesh).__name__}. Pass a jax.sharding.Mesh, or None for all devices.")
+        raise ArgumentTypeError(f"mesh is {kind_of(mesh)}. Pass a jax.sharding.Mesh, or None for all devices.")
     if not _is_eager():
         raise ArgumentError(
             "shard_new_states makes arrays on devices, so it cannot run inside jit or another transform. "

@@ -37,6 +37,12 @@ def path_text(path: Iterable[Any]) -> str:
     return "/".join(map(key_text, path)) or NOT_HELD
 
 
+def kind_of(value: Any) -> str:
+    """The type of a value with its article: an int, a str."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
+
+
 def ranks_text(ranks: Sequence[int]) -> str:
     """Name some ranks, runs of them shortened: ``ranks 0-2, 5``."""
     runs: list[list[int]] = []

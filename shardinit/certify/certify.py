@@ -10,10 +10,11 @@ from shardinit.certify.certificate import Certificate, Moment, PieceCertificate
 from shardinit.certify.export import ExportedProgram, export_all
 from shardinit.certify.processes import compile_all
 from shardinit.certify.targets import Target, target_of
-from shardinit.errors import ArgumentError, CertificateError
+from shardinit.errors import ArgumentError, ArgumentTypeError, CertificateError
 from shardinit.plan.init_plan import InitPlan
 from shardinit.plan.layout import platform_family
 from shardinit.plan.memory import PIECE_BYTES
+from shardinit.wording import kind_of
 
 
 def certify(
@@ -61,11 +62,15 @@ def certify(
     >>> p.certify().passed
     True
     """
+    if not isinstance(plan, InitPlan):
+        raise ArgumentTypeError(f"certify got {kind_of(plan)}. Pass what plan(program, topology, ...) returns.")
     if plan.program is None:
         raise ArgumentError(
             "this plan has no program to compile: it was made of specs alone, or read from JSON. "
             "Plan with what discover returns."
         )
+    if not isinstance(timeout, (int, float)) or not isinstance(workers, (int, type(None))):
+        raise ArgumentTypeError(f"timeout={timeout!r} is to be seconds, and workers={workers!r} an int or None.")
     if timeout <= 0 or (workers is not None and workers < 1):
         raise ArgumentError(f"timeout={timeout} s and workers={workers} must be more than 0.")
     target = target_of(plan.topology, card)

@@ -69,8 +69,8 @@ Version = Annotated[
         "--version", callback=show_version, is_eager=True, help="Print the versions of shardinit, jax, Python and more."
     ),
 ]
-Target = Annotated[str, typer.Argument(help=TARGET_HELP)]
-OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP)]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP)]
+OptionalTarget = Annotated[str | None, typer.Argument(metavar="TARGET", help=TARGET_HELP)]
 AxisSize = Annotated[int, typer.Option(help="Number of lanes of the ensemble.", min=1)]
 OptionalAxisSize = Annotated[int | None, typer.Option(help="Number of lanes of the ensemble.", min=1)]
 Devices = Annotated[

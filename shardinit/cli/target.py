@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from shardinit.errors import TargetError
+from shardinit.wording import kind_of
 
 
 class TargetFailedError(Exception):
@@ -40,7 +41,7 @@ def load_factory(target: str) -> Callable[..., Any]:
             f"{place} has no {name!r}. It defines: {', '.join(sorted(names)) or 'nothing that can be called'}."
         )
     if not callable(factory):
-        raise TargetError(f"{target} is a {type(factory).__name__}, not a function that returns a module.")
+        raise TargetError(f"{target} is {kind_of(factory)}, not a function that returns a module.")
     return factory
 
 
@@ -136,7 +137,7 @@ def build_module(target: str) -> Any:
         )
     if not callable(getattr(module, "init_all_states", None)):
         raise TargetError(
-            f"{target} returned a {type(module).__name__} without init_all_states. Return a brainstate.nn.Module."
+            f"{target} returned {kind_of(module)} without init_all_states. Return a brainstate.nn.Module."
         )
     return module
 

@@ -34,7 +34,7 @@ from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
 from shardinit.plan.rounding import VECTOR, taking_lanes_together
 from shardinit.private_jax import configuration, entered
-from shardinit.wording import counted
+from shardinit.wording import counted, kind_of
 
 CACHED_EXECUTABLES = 1024
 
@@ -142,8 +142,7 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
     """
     if not isinstance(program, LaneProgram) or not isinstance(plan, InitPlan):
         raise ArgumentTypeError(
-            f"compile(program, plan) got a {type(program).__name__} and a {type(plan).__name__}. "
-            "Pass what discover and plan return."
+            f"compile(program, plan) got {kind_of(program)} and {kind_of(plan)}. Pass what discover and plan return."
         )
     check_traced_size(program, plan.axis_size)
     for ours, planned in zip_longest(program.specs, (s.spec for s in plan.states)):

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from shardinit.errors import PlanError
+from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.plan.init_plan import InitPlan
+from shardinit.wording import kind_of
 
 
 def make_mesh(plan: InitPlan) -> Mesh | None:
@@ -40,6 +41,10 @@ def _evenly(devices: list[jax.Device], plan: InitPlan) -> list[jax.Device]:
 
 def check_mesh(plan: InitPlan, mesh: Mesh) -> None:
     """Refuse a mesh that is not the plan's."""
+    if not isinstance(mesh, Mesh):
+        raise ArgumentTypeError(
+            f"mesh is {kind_of(mesh)}. Pass a jax.sharding.Mesh, or None for this machine's devices."
+        )
     if tuple(mesh.shape.items()) != plan.mesh_axes:
         raise PlanError(
             f"the plan is for the mesh axes {dict(plan.mesh_axes)}, the mesh has {dict(mesh.shape)}. "

@@ -10,6 +10,7 @@ from brainstate.util.filter import Everything, to_predicate
 from shardinit.discover.private_brainstate import INIT_NO_BATCHING, NonBatchState
 from shardinit.errors import ArgumentTypeError, AxisAssignmentError
 from shardinit.plan.specs import StateSpec
+from shardinit.wording import kind_of
 
 Predicate = Callable[[tuple, Any], bool]
 
@@ -52,6 +53,16 @@ class AxisFilters:
         return axes[0] if axes else 0
 
 
+def _predicate(the_filter: Any) -> Predicate:
+    try:
+        return to_predicate(the_filter)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"state_out_axes has the filter {the_filter!r}, {kind_of(the_filter)}. Pass a dictionary of axis to "
+            "filter, such as {1: brainstate.ParamState}: a State class, a tag, `...`, or a function of path and state."
+        ) from None
+
+
 def axis_filters(state_out_axes: Any) -> AxisFilters:
     """Normalize ``state_out_axes``: None, one filter (axis 0), or a dictionary of axis to filter."""
     if state_out_axes is None:
@@ -64,7 +75,7 @@ def axis_filters(state_out_axes: Any) -> AxisFilters:
                 f"state_out_axes has the key {axis!r} ({type(axis).__name__}). "
                 "A key is an int axis or None; the value is the filter: {1: brainstate.ParamState}."
             )
-    user = {axis: to_predicate(f) for axis, f in state_out_axes.items()}
+    user = {axis: _predicate(f) for axis, f in state_out_axes.items()}
     none_predicates = [to_predicate(NonBatchState), to_predicate(INIT_NO_BATCHING)]
     if None in user:
         none_predicates.insert(0, user[None])

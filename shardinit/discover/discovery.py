@@ -1,7 +1,9 @@
 """Discovery: trace a module's init once, abstractly, and leave the module as it was."""
 
 import contextlib
+import inspect
 import time
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
@@ -24,7 +26,7 @@ from shardinit.lane.equations import Variable, as_atom, is_on_host, primitive_na
 from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import extend_axis_env_nd, set_current_trace, trace_ctx
-from shardinit.wording import key_text, path_text
+from shardinit.wording import key_text, kind_of, path_text
 
 Rewritten = Literal["batch", "error"]
 
@@ -96,8 +98,12 @@ def discover(
     init = getattr(module, "init_all_states", None)
     if not callable(init):
         raise ArgumentTypeError(
-            f"module is a {type(module).__name__} without an init_all_states method. "
+            f"module is {kind_of(module)} without an init_all_states method. "
             "Pass a brainstate.nn.Module, or an object whose init_all_states creates the states."
+        )
+    if isinstance(module, type) and isinstance(inspect.getattr_static(module, "init_all_states"), types.FunctionType):
+        raise ArgumentTypeError(
+            f"module is the class {module.__name__}, not an instance. Pass an instance, such as {module.__name__}()."
         )
     kwargs = {} if init_kwargs is None else init_kwargs
     if not isinstance(kwargs, Mapping):

@@ -27,7 +27,7 @@ from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
 from shardinit.private_jax import entered
-from shardinit.wording import counted
+from shardinit.wording import counted, kind_of
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -130,10 +130,10 @@ def execute(
         differ, or one does not come.
     """
     if not isinstance(compiled, CompiledInit):
-        raise ArgumentTypeError(f"execute got a {type(compiled).__name__}. Pass what compile(program, plan) returns.")
+        raise ArgumentTypeError(f"execute got {kind_of(compiled)}. Pass what compile(program, plan) returns.")
     if progress is not None and not callable(progress):
         raise ArgumentTypeError(
-            f"progress={progress!r} is a {type(progress).__name__}. Pass a function of pieces done and their total."
+            f"progress={progress!r} is {kind_of(progress)}. Pass a function of pieces done and their total."
         )
     started = time.perf_counter()
     program, plan = compiled.program, compiled.plan
@@ -184,7 +184,13 @@ def _base_keys(compiled: CompiledInit, key: Any) -> list[jax.Array]:
     states = [r.state for r in compiled.program.random_inputs]
     if key is None:
         return [s.value for s in states]
-    base = RandomState(key).value
+    try:
+        base = RandomState(key).value
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentTypeError(
+            f"key={key!r} is {kind_of(key)}, from which no random state starts ({error}). Pass an int seed or "
+            "jax.random.key(0)."
+        ) from error
     return [base if i == 0 else jax.random.fold_in(base, i) for i in range(len(states))]
 
 

@@ -17,16 +17,20 @@ def receipt_text(receipt: "Receipt") -> str:
     span = " to ".join(dict.fromkeys(size_text(b) for b in (held[0], held[-1]))) if held else "0 B"
     equal = "equal to the plan" if held == [receipt.planned_bytes] else f"planned {size_text(receipt.planned_bytes)}"
     strategies = ", ".join(f"{count} {name}" for name, count in receipt.strategies.items())
-    where = "one device" if len(measured) == 1 else f"each of {len(measured)} devices"
+    where = {0: "no device", 1: "one device"}.get(len(measured), f"each of {len(measured)} devices")
+    made = [strategies, "the keys"] if receipt.programs > sum(receipt.strategies.values()) else [strategies]
+    kinds = ", and ".join(filter(None, made))
     lines = [
         f"{counted(receipt.states, 'state')} ({counted(receipt.arrays, 'array')}) x "
         f"{counted(receipt.axis_size, 'lane')} in {receipt.seconds:.2f} s: "
         f"discover {receipt.discover_seconds:.2f}, plan {receipt.plan_seconds:.2f}, "
         f"compile {receipt.compile_seconds:.2f}, execute {receipt.execute_seconds:.2f}",
-        f"{counted(receipt.programs, 'unique program')} ({', and '.join(p for p in (strategies, 'the keys') if p)}), "
+        f"{counted(receipt.programs, 'unique program')}{f' ({kinds})' if kinds else ''}, "
         f"{receipt.cached_programs} of them compiled before",
         f"{span} on {where}, {equal}; {_peak_text(receipt)}; numerics={receipt.numerics}",
     ]
+    if not receipt.states:
+        lines.append("init_all_states created no state; what a constructor created stays as it is")
     if receipt.constant_bytes:
         lines.append(f"{size_text(receipt.constant_bytes)} that init closes over were whole on each device meanwhile")
     return "\n".join(lines + [f"note: {note}" for note in receipt.notes])

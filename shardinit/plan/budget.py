@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from shardinit.errors import ArgumentError, ArgumentTypeError, MemoryBudgetError
 from shardinit.plan.text import mesh_text
 from shardinit.plan.topology import Topology
-from shardinit.wording import counted, size_text
+from shardinit.wording import counted, kind_of, size_text
 
 if TYPE_CHECKING:
     from shardinit.plan.init_plan import InitPlan
@@ -25,8 +25,7 @@ def read_budget(budget: Any, topology: Topology) -> int | None:
         return None
     if isinstance(budget, bool) or not isinstance(budget, (int, str)):
         raise ArgumentTypeError(
-            f"memory_budget={budget!r} is a {type(budget).__name__}. Pass bytes per device, such as 12 * 2**30 or "
-            "'12GiB'."
+            f"memory_budget={budget!r} is {kind_of(budget)}. Pass bytes per device, such as 12 * 2**30 or '12GiB'."
         )
     from pydantic import ByteSize, TypeAdapter, ValidationError
 

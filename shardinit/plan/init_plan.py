@@ -12,6 +12,7 @@ from shardinit.drawing import for_terminal
 from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.plan.specs import StateSpec
 from shardinit.plan.topology import Topology
+from shardinit.wording import kind_of
 
 Strategy = Literal["vmap", "shard_map", "gspmd", "pmap"]
 Numerics = Literal["exact", "fused"]
@@ -215,7 +216,7 @@ class InitPlan:
         True
         """
         if not isinstance(text, (str, bytes)):
-            raise ArgumentTypeError(f"this is a {type(text).__name__}, no plan. Pass the text that to_json wrote.")
+            raise ArgumentTypeError(f"this is {kind_of(text)}, no plan. Pass the text that to_json wrote.")
         try:
             data = json.loads(text)
         except ValueError as error:

@@ -16,9 +16,9 @@ from shardinit.plan.placement import MeshChoice, place_all
 from shardinit.plan.rounding import MOST_WHOLE, roundings
 from shardinit.plan.rules import Placed, match_rules
 from shardinit.plan.score import bytes_by_mesh, ranked
-from shardinit.plan.specs import MOST_ELEMENTS, StateSpec
+from shardinit.plan.specs import MOST_ELEMENTS, LeafSpec, StateSpec
 from shardinit.plan.topology import Topology
-from shardinit.wording import counted, size_text
+from shardinit.wording import counted, kind_of, size_text
 
 MOST_REJECTED = 12
 MOST_LANES = 2**32
@@ -96,8 +96,7 @@ def plan(
         topology = Topology.named(topology)
     if not isinstance(topology, Topology):
         raise ArgumentTypeError(
-            f"topology is a {type(topology).__name__}. Pass a Topology, such as Topology.local(), or a name such as "
-            "'h100:4x8'."
+            f"topology is {kind_of(topology)}. Pass a Topology, such as Topology.local(), or a name such as 'h100:4x8'."
         )
     for name, value, known in (
         ("strategy", strategy, ("auto", *get_args(Strategy))),
@@ -134,7 +133,7 @@ def check_axis_size(axis_size: Any) -> int:
     index = getattr(type(axis_size), "__index__", None)
     if isinstance(axis_size, bool) or index is None or getattr(axis_size, "shape", ()) != ():
         raise ArgumentTypeError(
-            f"axis_size={axis_size!r} is a {type(axis_size).__name__}. "
+            f"axis_size={axis_size!r} is {kind_of(axis_size)}. "
             "Pass the number of lanes as an int, such as axis_size=64."
         )
     if (size := int(index(axis_size))) < 1:
@@ -176,8 +175,10 @@ class _Work:
         for spec in specs:
             if not isinstance(spec, StateSpec):
                 raise ArgumentTypeError(
-                    f"cannot plan a {type(spec).__name__}. Pass what discover returns, or the StateSpec of every state."
+                    f"cannot plan {kind_of(spec)}. Pass what discover returns, or the StateSpec of every state."
                 )
+            if not isinstance(spec.path, tuple) or not all(isinstance(leaf, LeafSpec) for leaf in spec.leaves):
+                raise ArgumentTypeError(f"cannot plan {spec!r}: path is to be a tuple of str, leaves LeafSpecs.")
         states = specs if program is None else [o.state for o in program.outputs]
         for spec in specs:
             if not all(0 <= size <= MOST_ELEMENTS for leaf in spec.leaves for size in (*leaf.shape, leaf.itemsize)):

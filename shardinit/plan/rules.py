@@ -9,7 +9,7 @@ from typing import Any, get_args
 from shardinit.errors import ArgumentError, ArgumentTypeError, PlanError
 from shardinit.plan.init_plan import Strategy
 from shardinit.plan.specs import StateSpec
-from shardinit.wording import counted
+from shardinit.wording import counted, kind_of
 
 OPEN: Any = ...  # an axis that a rule leaves to the planner
 
@@ -58,7 +58,7 @@ def match_rules(rules: Any, specs: Sequence[StateSpec], states: Sequence[Any]) -
     """
     if isinstance(rules, (str, dict)) or not isinstance(rules, Iterable):
         raise ArgumentTypeError(
-            f"rules is a {type(rules).__name__}. Pass pairs of filter and placement, such as "
+            f"rules is {kind_of(rules)}. Pass pairs of filter and placement, such as "
             "rules=[('layers/*/weight', ('lanes', None, 'model'))]."
         )
     read = [_read(rule) for rule in rules]
@@ -126,14 +126,14 @@ def _placed(placement: Any, text: str) -> Placed:
         )
     if not _is_axes(placement):
         raise ArgumentTypeError(
-            f"rule {text}: placement is a {type(placement).__name__}. Use 'replicate', a strategy, or mesh axes per "
+            f"rule {text}: placement is {kind_of(placement)}. Use 'replicate', a strategy, or mesh axes per "
             "array axis, such as ('lanes', None, 'model')."
         )
     axes = tuple(placement)
     for axis in axes:
         if axis is not None and axis is not OPEN and not isinstance(axis, str):
             raise ArgumentTypeError(
-                f"rule {text}: {axis!r} is a {type(axis).__name__}. Name one mesh axis per array axis, or None, or ... "
+                f"rule {text}: {axis!r} is {kind_of(axis)}. Name one mesh axis per array axis, or None, or ... "
                 "to leave it open."
             )
     named = [a for a in axes if isinstance(a, str)]
@@ -160,6 +160,6 @@ def _predicate(the_filter: Any) -> Callable[[StateSpec, Any], bool]:
         parts = [_predicate(f) for f in the_filter]
         return lambda spec, state: any(p(spec, state) for p in parts)
     raise ArgumentTypeError(
-        f"filter {the_filter!r} is a {type(the_filter).__name__}. Use a glob over the path such as 'layers/*/weight', "
+        f"filter {the_filter!r} is {kind_of(the_filter)}. Use a glob over the path such as 'layers/*/weight', "
         "a State class, a tag, or a function of path and state."
     )

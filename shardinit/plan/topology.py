@@ -4,7 +4,7 @@ import json
 import math
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.exchange import exchange, is_shared, processes_of
 from shardinit.plan.chips import CHIPS, card_memory, read_name
 from shardinit.plan.host import host_memory
+from shardinit.wording import kind_of
 
 MOST_DEVICES = 2**24  # planning takes as long as it takes to find their divisors
 
@@ -59,6 +60,8 @@ class Topology:
     name: str | None = None
 
     def __post_init__(self):
+        if isinstance(self.devices, bool) or not isinstance(self.devices, int):
+            raise ArgumentTypeError(f"devices={self.devices!r} is {kind_of(self.devices)}. Pass an int, such as 8.")
         size = self.devices if self.mesh_axes is None else math.prod(s for _, s in self.mesh_axes)
         if self.devices < 1 or size != self.devices:
             raise ArgumentError(
@@ -92,9 +95,7 @@ class Topology:
             If there is no such device or shape; names the nearest that exist.
         """
         if not isinstance(name, str):
-            raise ArgumentTypeError(
-                f"topology name={name!r} is a {type(name).__name__}. Pass a str such as 'h100:4x8'."
-            )
+            raise ArgumentTypeError(f"topology name={name!r} is {kind_of(name)}. Pass a str such as 'h100:4x8'.")
         found = read_name(name, None if card is None else card_memory(card))
         if card is not None and found.chip.platform != "gpu":
             raise ArgumentError(f"card={str(card)!r} describes a GPU, the topology is {name}. Leave one of them out.")
@@ -120,6 +121,8 @@ class Topology:
     @classmethod
     def from_devices(cls, devices: Sequence[Any]) -> "Topology":
         """Take these devices, in a mesh that the planner makes."""
+        if not isinstance(devices, Iterable):
+            raise ArgumentTypeError(f"devices is {kind_of(devices)}. Pass a list of devices, such as jax.devices().")
         devices = list(devices)
         if not devices:
             raise ArgumentError("devices is empty. Pass at least one, such as jax.devices().")
@@ -129,6 +132,8 @@ class Topology:
     @classmethod
     def from_mesh(cls, mesh: Any) -> "Topology":
         """Take a ``jax.sharding.Mesh`` or ``AbstractMesh`` as it is."""
+        if not isinstance(mesh, (jax.sharding.Mesh, jax.sharding.AbstractMesh)):
+            raise ArgumentTypeError(f"mesh is {kind_of(mesh)}. Pass a jax.sharding.Mesh; for devices, from_devices.")
         axes = tuple((name, int(size)) for name, size in mesh.shape.items())
         count = math.prod(size for _, size in axes)
         if not isinstance(mesh, jax.sharding.Mesh):

@@ -208,7 +208,7 @@ def test_collectives_inside_jit_and_in_attributes():
 
 
 def test_axis_name_that_is_no_string():
-    with pytest.raises(TypeError, match="axis_name=0 is a int"):
+    with pytest.raises(TypeError, match="axis_name=0 is an int"):
         shardinit.pmap2_new_states(Init(lambda m: None), {}, axis_name=0)
 
 

@@ -193,8 +193,8 @@ def test_reasons_of_ruled_states_say_what_splits_the_lanes():
         ),
         (("lanes", ("model",)), ArgumentTypeError, ["('model',) is a tuple", "Name one mesh axis per array axis"]),
         (PartitionSpec(("lanes", "model")), ArgumentTypeError, ["is a tuple", "Name one mesh axis"]),
-        (("lanes", 1), ArgumentTypeError, ["1 is a int"]),
-        (3, ArgumentTypeError, ["placement is a int", "Use 'replicate'"]),
+        (("lanes", 1), ArgumentTypeError, ["1 is an int"]),
+        (3, ArgumentTypeError, ["placement is an int", "Use 'replicate'"]),
         (None, ArgumentTypeError, ["placement is a NoneType"]),
         ({}, ArgumentTypeError, ["placement is a dict"]),
         ("magic", ArgumentError, ["'magic' is not known", "'shard_map'"]),
@@ -243,7 +243,7 @@ def test_a_value_on_the_host_cannot_be_split():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (3, "rules is a int"),
+        (3, "rules is an int"),
         (None, "rules is a NoneType"),
         ("replicate", "rules is a str"),
         ({"w": "replicate"}, "rules is a dict"),
@@ -252,7 +252,7 @@ def test_a_value_on_the_host_cannot_be_split():
         (("*", "replicate"), r"rule '\*' is no pair"),
         ([("*",)], "is no pair"),
         ([("*", "replicate", 1)], "is no pair"),
-        ([(3, "replicate")], "filter 3 is a int"),
+        ([(3, "replicate")], "filter 3 is an int"),
         ([([3.5], "replicate")], "filter 3.5 is a float"),
         ([(b"*", "replicate")], "is a bytes"),
     ],

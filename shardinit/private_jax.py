@@ -145,7 +145,7 @@ PRIMITIVES = frozenset(name for names in _KINDS.values() for name in names.split
 PARAMETERS = {
     "cond": ("branches",),
     "device_put": ("devices",),
-    "jit": ("in_shardings", "name", "out_shardings"),
+    "jit": ("ctx_mesh", "donated_invars", "in_layouts", "in_shardings", "jaxpr", "name", "out_shardings"),
     "psum": ("axis_index_groups",),
     "random_split": ("shape",),
     "slice": ("limit_indices", "start_indices", "strides"),

@@ -336,6 +336,10 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
     notes += [
         f"a placement asked for inside init was not followed, the plan places: {p}" for p in watch.trace.placements
     ]
+    notes += [
+        f"{size} bytes that a jit inside init closes over are numbers in its program, on every device: {line}"
+        for line, size in watch.trace.inside.items()
+    ]
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
         notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")

@@ -9,6 +9,7 @@ demand, from its own slice of the trace. Nothing else is ever computed here.
 import math
 import sys
 import types
+from collections import Counter
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from shardinit.discover.sizes import check_sizes
 from shardinit.discover.stand_in import StandIn
 from shardinit.errors import DeletedArrayError
 from shardinit.jax_errors import ConcreteValueError
+from shardinit.lane.closed_over import bytes_inside, opened
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, name_of, primitive_names, staged
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced
 from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES, takes_lanes_together
@@ -105,8 +107,8 @@ class LaneTrace(Trace):
     """
 
     __slots__ = (
-        *("axis_name", "concretized", "deleted", "effectful", "is_over", "last_settings", "outer", "placements"),
-        *("serial", "values"),
+        *("axis_name", "concretized", "deleted", "effectful", "inside", "is_over", "last_settings", "outer"),
+        *("placements", "serial", "values"),
     )
 
     def __init__(self, outer: Trace, axis_name: Any = None):
@@ -118,6 +120,7 @@ class LaneTrace(Trace):
         self.serial = 0
         self.deleted: set[Atom] = set()
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
+        self.inside: Counter[str] = Counter()  # user's line -> bytes of arrays in the programs of a jit there
         self.placements: dict[str, None] = {}  # user's lines that ask for one
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
         self.values: dict[Variable, Any] = {}
@@ -173,6 +176,11 @@ class LaneTrace(Trace):
         inputs = [self.atom(t) for t in tracers]
         if asks or is_under_mesh():
             params = unplaced(params)
+        if name == "jit":
+            params, closed_over = opened(params)
+            inputs += closed_over
+            if size := bytes_inside(params):
+                self.inside[user_line()] += size
         with no_mesh():
             avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:

@@ -1,0 +1,122 @@
+"""Large arrays that a ``jit`` inside init closes over: inputs of its equation, rather than numbers in its program.
+
+XLA computes with what it knows when it compiles: it divides by a known array by multiplying, and evaluates what is
+known as a whole. Eager JAX lets it know these arrays, so they are taken out only where that makes no difference.
+"""
+
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from shardinit.lane.equations import Constant, as_atom, name_of
+from shardinit.lane.primitives import MOVES
+from shardinit.private_jax import UNSPECIFIED, bind
+
+LARGE = 1 << 16  # bytes
+# Beside moves, each gives the same bits whether or not an argument is known.
+INDIFFERENT = frozenset({"add", "mul", "sub"})
+
+_opened: "weakref.WeakKeyDictionary[Any, tuple[Any, list[Constant]] | None]" = weakref.WeakKeyDictionary()
+
+
+def opened(params: dict[str, Any]) -> tuple[dict[str, Any], list[Constant]]:
+    """Make the large arrays that a ``jit`` and those inside of it close over its last inputs."""
+    jaxpr = params["jaxpr"].jaxpr
+    if jaxpr not in _opened:
+        _opened[jaxpr] = _open(params["jaxpr"])
+    found = _opened[jaxpr]
+    if found is None:
+        return params, []
+    more = {"in_shardings": UNSPECIFIED, "in_layouts": None, "donated_invars": False}
+    added = {k: (*params[k], *[v] * len(found[1])) for k, v in more.items()}
+    return params | added | {"jaxpr": found[0]}, found[1]
+
+
+def bytes_inside(params: dict[str, Any]) -> int:
+    """Bytes of the large arrays that stay part of the program."""
+    closed = params["jaxpr"]
+    return sum(size_of(v.aval) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if _is_large(v))
+
+
+def size_of(aval: Any) -> int:
+    """Bytes of one lane's value."""
+    return math.prod(aval.shape) * aval.dtype.itemsize
+
+
+def _open(closed: Any) -> tuple[Any, list[Constant]] | None:
+    variables = closed.jaxpr.constvars
+    taken = [at for at, v in enumerate(variables) if _is_large(v) and not v.aval.weak_type]
+    if not _is_indifferent(closed.jaxpr, {variables[at] for at in taken}):
+        taken = []
+    constants = [_constant(closed.consts[at]) for at in taken]
+    constants += [c for e in closed.jaxpr.eqns if name_of(e.primitive) == "jit" for c in opened(e.params)[1]]
+    if not constants:
+        return None
+
+    def run(*arguments):
+        inputs, given = arguments[: len(closed.in_avals)], iter(arguments[len(closed.in_avals) :])
+        consts = [next(given) if at in taken else c for at, c in enumerate(closed.consts)]
+        return _evaluate(closed.jaxpr, (*consts, *inputs), given)
+
+    avals = (*closed.in_avals, *(c.aval for c in constants))
+    return jax.make_jaxpr(run)(
+        *(jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in avals)
+    ), constants
+
+
+def _constant(array: Any) -> Any:
+    return as_atom(array if isinstance(array, jax.Array) else np.asarray(array))
+
+
+def _is_large(variable: Any) -> bool:
+    return isinstance(variable.aval.dtype, np.dtype) and size_of(variable.aval) >= LARGE
+
+
+def _is_indifferent(jaxpr: Any, known: set[Any]) -> bool:
+    """Whether equations that read known arrays give the same bits if these are not known; adds what moves them."""
+    for equation in jaxpr.eqns:
+        name = name_of(equation.primitive)
+        arguments = {a for a in equation.invars if not isinstance(a, Literal)}
+        if known.isdisjoint(arguments):
+            continue
+        if name == "jit":
+            if not _is_indifferent_inside(equation, known):
+                return False
+        elif name in MOVES:
+            known.update(equation.outvars if arguments <= known else ())
+        elif name not in INDIFFERENT or arguments <= known:
+            return False
+    return True
+
+
+def _is_indifferent_inside(equation: Any, known: set[Any]) -> bool:
+    inner = equation.params["jaxpr"].jaxpr
+    inside = {
+        v for v, a in zip(inner.invars, equation.invars, strict=True) if not isinstance(a, Literal) and a in known
+    }
+    indifferent = _is_indifferent(inner, inside)
+    moved = (
+        o for o, v in zip(equation.outvars, inner.outvars, strict=True) if not isinstance(v, Literal) and v in inside
+    )
+    known.update(moved)
+    return indifferent
+
+
+def _evaluate(jaxpr: Any, arguments: Sequence[Any], given: Iterator[Any]) -> list[Any]:
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), arguments, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in jaxpr.eqns:
+        values, params = [read(a) for a in equation.invars], equation.params
+        if name_of(equation.primitive) == "jit":
+            params, constants = opened(params)
+            values += [next(given) for _ in constants]
+        known.update(zip(equation.outvars, bind(equation.primitive, params, values), strict=True))
+    return [read(a) for a in jaxpr.outvars]

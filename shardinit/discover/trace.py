@@ -155,7 +155,10 @@ class LaneTrace(Trace):
                 self.values = small | {atom: value} | self.values
                 line = place or user_line()
                 self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
-        return self.values[atom] if isinstance(atom, Variable) else atom.value
+            if isinstance(atom, Variable):
+                return self.values[atom]
+            is_scalar = isinstance(atom.value, (bool, int, float, complex))  # as JAX keeps those of code, on jax 0.10
+            return jax.numpy.asarray(atom.value) if is_scalar else atom.value
 
     def settings(self):
         """Settings at this line: one object as long as they stay, so that equations are quick to compare."""

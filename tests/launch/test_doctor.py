@@ -398,7 +398,7 @@ def test_all_checks_in_one_go(tmp_path, capsys):
     assert show(findings) == 1
     shown = capsys.readouterr().out
     assert "BRAINEVENT_CACHE_DIR" in shown
-    assert "1 problem(s)" in shown
+    assert "1 problem, " in shown
 
 
 def test_exit_status_and_json(capsys):

@@ -148,6 +148,8 @@ PARAMETERS = {
     "jit": ("ctx_mesh", "donated_invars", "in_layouts", "in_shardings", "jaxpr", "name", "out_shardings"),
     "psum": ("axis_index_groups",),
     "random_split": ("shape",),
+    "scan": ("jaxpr", "length", "reverse"),
+    "while": ("body_jaxpr", "body_nconsts", "cond_jaxpr", "cond_nconsts"),
     "slice": ("limit_indices", "start_indices", "strides"),
     "custom_jvp_call": ("jvp_jaxpr_fun",),
     "custom_vjp_call": ("bwd", "fwd_jaxpr_thunk", "out_trees"),
@@ -183,9 +185,7 @@ def bind(primitive: Primitive, params: dict[str, Any], arguments: Any) -> list[A
 # ---- configuration
 
 # Not what is computed but where, or by whom: the plan says where, and Python has run already.
-_PLACES = frozenset(
-    {"jax_default_device", "jax_disable_jit", "jax_no_execution", "check_vma", "jax_check_tracer_leaks"}
-)
+_PLACES = frozenset({"jax_default_device", "jax_no_execution", "check_vma", "jax_check_tracer_leaks"})
 
 
 def _settings() -> dict[str, Any]:

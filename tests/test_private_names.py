@@ -285,6 +285,7 @@ def test_parameters_that_are_read():
 
     def function(v):
         v = lax.cond(v > 0, jnp.sin, jnp.cos, jax.device_put(vjp(jax.nn.relu(v))))
+        v = lax.map(lambda row: lax.while_loop(lambda c: c < row, lambda c: c + row, row), v[None])[0]
         v = lax.platform_dependent(v, cpu=jnp.sin, default=jnp.cos)
         return lax.psum(v, "i") + jax.random.normal(jax.random.split(jax.random.key(0), 4)[1])
 

@@ -39,7 +39,7 @@ def export_all(plan: InitPlan, target: Target, folder: Path) -> list[ExportedPro
     names, sizes = [n for n, _ in plan.mesh_axes], [s for _, s in plan.mesh_axes]
     mesh = AbstractMesh(tuple(sizes), tuple(names), axis_types=(AxisType.Auto,) * len(names)) if names else None
     found: list[ExportedProgram] = []
-    with no_ambient_mesh(), jax.disable_jit(False), entered(plan.program.settings):
+    with no_ambient_mesh(), entered(plan.program.settings), jax.disable_jit(False):
         work, layout, unique, _ = prepare(plan.program, plan, mesh)
         at = {id(instance): number for number, (_, instance) in enumerate(work.pieces)}
         tables: dict[Any, None] = {}

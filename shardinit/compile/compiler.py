@@ -156,7 +156,7 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         mesh = make_mesh(plan)
     else:
         check_mesh(plan, mesh)
-    with no_ambient_mesh(), jax.disable_jit(False), entered(program.settings):
+    with no_ambient_mesh(), entered(program.settings), jax.disable_jit(False):
         return _compile(program, plan, mesh, started)
 
 

@@ -5,7 +5,8 @@ that differs by lane into both branches and a select), and then compiles each of
 are only known below ``vmap``: ``EagerSteps`` is the trace there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from shardinit.compile.keys import key_impl
+from shardinit.compile.opened import evaluate_opened
 from shardinit.lane.equations import is_key, jaxprs_of, name_of
 from shardinit.lane.key_rows import key_words
-from shardinit.lane.primitives import MOVES, OPENED, rounds_by_place
+from shardinit.lane.primitives import MOVES, OPENED, OPENED_WITHOUT_JIT, rounds_by_place
 from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
 
 
@@ -57,6 +59,8 @@ class EagerSteps(Trace):
         if name in OPENED:
             with set_current_trace(self):
                 return primitive.impl(*arguments, **params)
+        if name in OPENED_WITHOUT_JIT and getattr(jax.config, "jax_disable_jit", False):
+            return self._open_loops(partial(primitive.impl, **params), arguments)
         moves = name in MOVES
         with set_current_trace(self.parent):
             inputs = arguments if moves else self._read(arguments, carries_code=bool(jaxprs_of(params)))
@@ -75,6 +79,19 @@ class EagerSteps(Trace):
         if not rounds_by_place(primitive, params, avals):
             return step(*inputs)
         return lax.cond(lax.ge(self.counter, jnp.int32(0)), step, lambda *_: [_blank(aval) for aval in avals], *inputs)
+
+    def step(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
+        """Add an equation as a step."""
+        with set_current_trace(self):
+            return bind(equation.primitive, equation.params, inputs)
+
+    def _open_loops(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        with jax.disable_jit(False), set_current_trace(self.parent):
+            closed = jax.make_jaxpr(function)(*arguments)
+            steps = lambda: EagerSteps(trace_ctx.trace, self.counter).step  # noqa: E731
+            (value,) = evaluate_opened(closed.jaxpr, closed.consts, arguments, steps)
+        self.made[id(value)] = (value, True)
+        return value
 
     def process_call(self, call_primitive, f, arguments, params, /):
         return self._open(f, arguments)

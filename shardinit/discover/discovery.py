@@ -22,7 +22,7 @@ from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
 from shardinit.discover.trace import LaneTrace, LaneTracer
 from shardinit.errors import ArgumentError, ArgumentTypeError, LaneValueError, RewrittenStateError
-from shardinit.lane.equations import Variable, as_atom, is_on_host, primitive_names, slice_of
+from shardinit.lane.equations import Variable, as_atom, is_on_host
 from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import extend_axis_env_nd, set_current_trace, trace_ctx
@@ -350,18 +350,10 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
         )
     if stuck:
         notes.append(_stuck_note(stuck))
-    without_jit = getattr(jax.config, "jax_disable_jit", False)
-    opened = [o.spec.name for o in outputs if without_jit and _has_loops_inside(o)]
-    if opened:
-        notes.append(f"under jax.disable_jit() eager JAX opens gamma draws, here they stay compiled: {listed(opened)}")
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
         notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")
     return tuple(notes)
-
-
-def _has_loops_inside(output: Output) -> bool:
-    return any("random_gamma" in primitive_names(e.primitive, e.params) for e in slice_of(output.atoms))
 
 
 def _is_same_random_everywhere(output: Output) -> bool:

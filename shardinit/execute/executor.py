@@ -142,7 +142,7 @@ def execute(
     if is_shared(ranks):
         digests = {f"random state {i} (its key)": value_digest(k)[:16] for i, k in enumerate(keys)}
         agree("random state", digests, ranks)
-    with no_ambient_mesh(), jax.disable_jit(False), entered(program.settings):
+    with no_ambient_mesh(), entered(program.settings), jax.disable_jit(False):
         made = run(compiled, keys, progress)
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
         next_keys = [key_after(k, plan.axis_size) for k in keys]

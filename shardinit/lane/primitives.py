@@ -28,6 +28,7 @@ OPENED_BY_LANE = frozenset(
     {"remat2", "remat_opt", "closed_call", "call", "eval_jaxpr", "composite", "linear_call", "program_order"}
 )
 OPENED = OPENED_BY_LANE | {"custom_vmap_call", "custom_linear_solve"}
+OPENED_WITHOUT_JIT = frozenset({"random_gamma"})  # under ``jax.disable_jit()``: it is made of others, by loops
 
 # GSPMD gathers the whole array for these, or nobody knows: they run whole lanes at a time, under shard_map.
 UNSPLITTABLE = frozenset(

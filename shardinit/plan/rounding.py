@@ -36,7 +36,8 @@ def roundings(
     exchanges between devices afterwards, is compiled to other loops, whatever its size.
     """
     same: Rounding = "same"
-    together = taking_lanes_together(pieces) if math.prod(mesh.axes.values()) > 1 else set()
+    several = math.prod(mesh.axes.values()) > 1
+    together = taking_lanes_together(pieces) if several else set()
     if mesh.platform != "cpu":
         return tuple("whole" if at in together else same for at in range(len(pieces)))
     key_bytes = sum(rows * words * 4 * mesh.axis_size for rows, words in tables)
@@ -52,7 +53,7 @@ def roundings(
         if at not in together and not piece.local and any(_is_uneven(count, parts, other_loops) for count in elements):
             small = max(elements) <= most and key_bytes <= MOST_KEYS
             rounding = "whole" if small and split.isdisjoint(piece.reads) else "uneven"
-        if rounding != "whole":
+        if several and rounding != "whole":
             split.update(number for number, spec in piece.makes if spec.by_lane)
         decided.append(rounding)
     return tuple(decided)

@@ -10,6 +10,7 @@ from brainstate import ParamState
 import shardinit
 from shardinit.plan import rounding
 from tests.conftest import mesh_of
+from tests.modules import Normalized
 from tests.reference import assert_like_brainstate
 
 
@@ -30,6 +31,11 @@ def test_small_pieces_are_computed_whole(shape):
         return result
 
     assert_like_brainstate(Small, initialize, axis_size=8)
+
+
+def test_on_one_device_nothing_is_split():
+    result = shardinit.shard_new_states(Normalized(), axis_size=3)
+    assert {step.rounding for step in result.plan.steps if step.pieces} <= {"same", "whole"}
 
 
 def test_what_is_too_large_for_that_is_named(monkeypatch):

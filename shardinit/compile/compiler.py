@@ -25,11 +25,12 @@ from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
-from shardinit.lane.equations import UNKNOWN, Atom
+from shardinit.lane.equations import UNKNOWN, Atom, Variable
 from shardinit.lane.key_rows import KeyTable
-from shardinit.lane.primitives import accumulates, contains, unknown_primitives
+from shardinit.lane.primitives import accumulates, calls_back, contains, unknown_primitives
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
+from shardinit.plan.callbacks import runs_on_one_device
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
 from shardinit.plan.rounding import VECTOR, taking_lanes_together
@@ -70,9 +71,9 @@ class CompiledInit:
     sequence
         Every piece in the order in which they run, each with the number of its program.
     checks
-        Effects to evaluate, each with the index of its predicate among the outputs.
+        Effects to run, each with the indices, among the outputs, of the values that it reads.
     leaves
-        Number of leaves of the program's outputs; predicates have the indices after them.
+        Number of leaves of the program's outputs; what effects read has the indices after them.
     seconds
         Time to cut, group and lower; compiling goes on in threads.
     cached
@@ -88,7 +89,7 @@ class CompiledInit:
     keys: dict[tuple[int, Layout], Future]
     programs: tuple[CompiledProgram, ...]
     sequence: tuple[tuple[int, Instance], ...]
-    checks: tuple[tuple[Check, int | None], ...]
+    checks: tuple[tuple[Check, tuple[int, ...]], ...]
     leaves: int
     seconds: float
     cached: int
@@ -256,12 +257,16 @@ def _placements(program: LaneProgram, plan: InitPlan, work: Work) -> dict[int, P
 
 
 def _handed_on(atom: Atom, layout: Layout) -> Placement:
-    """Placement of a value between pieces: lanes first, split as the lanes are."""
+    """Placement of a value between pieces: lanes first, split as the lanes are; on one device, if it must be."""
     plain = (None,) * len(atom.aval.shape)
-    strategy = "shard_map" if layout.lanes_axis else "vmap"
-    if atom.by_lane:
-        return Placement(0, (layout.lanes_axis, *plain), strategy)
-    return Placement(None, plain, strategy)
+    asked = calls_back(atom.equation) if isinstance(atom, Variable) and atom.equation is not None else "no"
+    if not atom.by_lane:
+        return Placement(None, plain, "local" if asked != "no" else "shard_map" if layout.lanes_axis else "vmap")
+    if layout.mesh is not None and runs_on_one_device(
+        asked, lanes_split=layout.shards > 1, lanes_shared=layout.shares_lanes
+    ):
+        return Placement(0, (None, *plain), "local")
+    return Placement(0, (layout.lanes_axis, *plain), "shard_map" if layout.lanes_axis else "vmap")
 
 
 def _numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[str, ...]:
@@ -309,7 +314,7 @@ def _made_from(atoms: Sequence[Atom], program: LaneProgram, work: Work) -> list[
 def layout_for(program: UniqueProgram, layout: Layout) -> Layout:
     """Layout in which a program runs: on the mesh, with all lanes on every device, or on the default device."""
     if program.strategy == "local":
-        return layout.on_default_device()
+        return layout.unsplit().on_default_device()
     return layout.unsplit() if program.strategy == "vmap" else layout
 
 

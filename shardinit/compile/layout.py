@@ -41,6 +41,11 @@ class Layout:
         return self.mesh.shape[self.lanes_axis] if self.mesh is not None and self.lanes_axis else 1
 
     @property
+    def shares_lanes(self) -> bool:
+        """Whether several devices compute the same lane, or lanes that are cut off."""
+        return self.mesh is not None and (self.mesh.size > self.shards or self.axis_size > self.kept)
+
+    @property
     def replicated(self) -> NamedSharding | None:
         """One value, the same on every device."""
         return None if self.mesh is None else NamedSharding(self.mesh, P())

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from shardinit.lane.digest import Content
+from shardinit.lane.primitives import calls_back
 from shardinit.lane.structure import Instance, Source, Structure
 from shardinit.private_jax import settings_by_name
 
@@ -23,7 +24,7 @@ class Placement:
     partition_spec
         Mesh axis per array axis.
     strategy
-        ``vmap``, ``shard_map`` or ``gspmd``; ``local`` for one unbatched value on the default device.
+        ``vmap``, ``shard_map`` or ``gspmd``; ``local`` on the default device: one value, or all lanes.
     """
 
     out_axis: int | None
@@ -105,7 +106,8 @@ def unique_programs(
         structure, instance = pieces[at]
         placements = tuple(placement(index, atom) for index, atom in instance.outputs)
         if at in whole:
-            placements = tuple(Placement(p.out_axis, (None,) * len(p.partition_spec), "vmap") for p in placements)
+            where = "vmap" if calls_back(*structure.equations) == "no" else "local"
+            placements = tuple(Placement(p.out_axis, (None,) * len(p.partition_spec), where) for p in placements)
         key = (structure.content, placements, slices[at], at in whole)
         program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at], at in whole))
         program.instances.append(instance)

@@ -23,8 +23,16 @@ from shardinit.errors import DeletedArrayError
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.closed_over import bytes_inside, opened
 from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, name_of, primitive_names, staged
+from shardinit.lane.lifted import Effect, lift_effects
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced
-from shardinit.lane.primitives import COLLECTIVES, OPENED_BY_LANE, UNIFORM_COLLECTIVES, takes_lanes_together
+from shardinit.lane.primitives import (
+    COLLECTIVES,
+    OPENED_BY_LANE,
+    UNIFORM_COLLECTIVES,
+    calls_back,
+    loses_lanes,
+    takes_lanes_together,
+)
 from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, set_current_trace, settings
 
 # Collectives whose result is the same on every lane.
@@ -107,8 +115,8 @@ class LaneTrace(Trace):
     """
 
     __slots__ = (
-        *("axis_name", "concretized", "deleted", "effectful", "inside", "is_over", "last_settings", "outer"),
-        *("placements", "serial", "values"),
+        *("asked", "axis_name", "concretized", "deleted", "effectful", "inside", "is_over", "last_settings"),
+        *("outer", "placements", "serial", "values"),
     )
 
     def __init__(self, outer: Trace, axis_name: Any = None):
@@ -119,6 +127,7 @@ class LaneTrace(Trace):
         self.last_settings = settings()
         self.serial = 0
         self.deleted: set[Atom] = set()
+        self.asked = 0
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
         self.inside: Counter[str] = Counter()  # user's line -> bytes of arrays in the programs of a jit there
         self.placements: dict[str, None] = {}  # user's lines that ask for one
@@ -151,6 +160,7 @@ class LaneTrace(Trace):
                 # Keep this value and small ones on the way to it, which may hold far larger arrays.
                 known = dict(self.values)
                 (value,) = evaluate([atom], known)
+                self._keep_asked(known)
                 small = {v: x for v, x in known.items() if math.prod(v.aval.shape) <= SMALL}
                 self.values = small | {atom: value} | self.values
                 line = place or user_line()
@@ -159,6 +169,18 @@ class LaneTrace(Trace):
                 return self.values[atom]
             is_scalar = isinstance(atom.value, (bool, int, float, complex))  # as JAX keeps those of code, on jax 0.10
             return jax.numpy.asarray(atom.value) if is_scalar else atom.value
+
+    def _keep_asked(self, known: dict[Variable, Any]) -> None:
+        """Let what the host was asked for stay what it said: it must not be asked again."""
+        asked = {v.equation.serial: v.equation for v in known if v.equation and calls_back(v.equation) != "no"}
+        for equation in asked.values():
+            for variable in equation.outputs:
+                self.asked += 1
+                answer = as_atom(known[variable])
+                variable.equation = Equation(
+                    jax.lax.copy_p, {}, [answer], [variable], frozenset(), -self.asked, equation.settings
+                )
+        self.effectful = [e for e in self.effectful if e.serial not in asked]
 
     def settings(self):
         """Settings at this line: one object as long as they stay, so that equations are quick to compare."""
@@ -176,6 +198,9 @@ class LaneTrace(Trace):
             self.placements[user_line()] = None
             if name in CONSTRAINTS:
                 return self.stage_value(tracers[0])
+        pure, lifted = lift_effects(primitive, params)
+        if lifted:
+            return self._with_effects(primitive, tracers, pure, lifted)[: len(params["jaxpr"].out_avals)]
         inputs = [self.atom(t) for t in tracers]
         if asks or is_under_mesh():
             params = unplaced(params)
@@ -200,10 +225,20 @@ class LaneTrace(Trace):
         together = on_axis and takes_lanes_together(primitive, params, around, LANES_TOGETHER)
         equation = Equation(primitive, params, inputs, [], effects, self.serial, self.settings(), together)
         equation.outputs = [Variable(aval, equation, None, by_lane, on_axis, random) for aval in avals]
+        for variable in equation.outputs:
+            variable.lost_lanes = loses_lanes(primitive, inputs)
         if effects:
             self.effectful.append(equation)
         out = [LaneTracer(self, v) for v in equation.outputs]
         return out if primitive.multiple_results else out[0]
+
+    def _with_effects(self, primitive, tracers, params, lifted: list[Effect]):
+        """Record a ``jit`` without its effects, then these, of what it returned for them."""
+        out = self.process_primitive(primitive, tracers, params)
+        for effect in lifted:
+            read = [out[r] if isinstance(r, int) else r.val for r in effect.reads]
+            self.process_primitive(effect.primitive, read, effect.params)
+        return out
 
     # Calls are flattened, as eager evaluation does; jit is no call but a primitive, and stays whole.
 

@@ -147,7 +147,7 @@ def execute(
         values = [_on_mesh(v, compiled.mesh) for v in made.values]
         next_keys = [key_after(k, plan.axis_size) for k in keys]
         if is_shared(ranks):
-            agree("shared states", _shared_values(compiled, values), ranks)
+            agree("shared states", _shared_values(compiled, values) | made.answers, ranks)
     versions = dict(_versions())
     write_back(program, values, next_keys, again=again)
     in_states = _state_values(compiled, values)

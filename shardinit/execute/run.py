@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
-from shardinit.compile.keys import lane_keys
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import literal_tables
-from shardinit.discover.program import RandomInput
+from shardinit.errors import PlanError
+from shardinit.exchange import is_shared, processes_of
+from shardinit.execute.effects import run_check, whole_here
 from shardinit.execute.memory import Pacer, check_compiled
-from shardinit.lane.checks import Check
-from shardinit.lane.equations import Variable, evaluate, is_key, slice_of
+from shardinit.lane.digest import value_digest
+from shardinit.lane.equations import Variable, is_key
+from shardinit.lane.primitives import calls_back
 from shardinit.plan.init_plan import InitPlan
 
 Progress = Callable[[int, int], None]
@@ -26,10 +27,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Made:
-    """What a run made: one value per leaf (None where nothing had to be made), and the time it waited."""
+    """What a run made: one value per leaf (None where nothing had to be made), and the time it waited.
+
+    ``answers`` are digests of what callbacks said that all lanes share, where processes compare them.
+    """
 
     values: list[Any]
     compile_seconds: float
+    answers: dict[str, str]
 
 
 def run(compiled: CompiledInit, keys: Sequence[jax.Array], progress: Progress | None = None) -> Made:
@@ -46,10 +51,10 @@ def run(compiled: CompiledInit, keys: Sequence[jax.Array], progress: Progress | 
     """
     runner = _Runner(compiled, keys, progress)
     values = runner.run_all()
-    for check, index in compiled.checks:
-        _run_check(check, None if index is None else values[index], compiled, keys)
+    for check, indices in compiled.checks:
+        run_check(check, dict(zip(check.reads, [values[i] for i in indices], strict=True)), compiled, keys)
     jax.block_until_ready([v for v in values[: compiled.leaves] if v is not None])
-    return Made(values[: compiled.leaves], runner.compile_seconds)
+    return Made(values[: compiled.leaves], runner.compile_seconds, runner.answers)
 
 
 def is_tight(plan: InitPlan) -> bool:
@@ -70,7 +75,9 @@ class _Runner:
         self.total = sum(len(p.program.instances) for p in compiled.programs)
         self.done = 0
         self.compile_seconds = 0.0
-        self.values: list[Any] = [None] * (compiled.leaves + len(compiled.checks))
+        self.compares = compiled.mesh is not None and is_shared(processes_of(compiled.mesh.devices.flat))
+        self.answers: dict[str, str] = {}
+        self.values: list[Any] = [None] * (compiled.leaves + sum(len(indices) for _, indices in compiled.checks))
         self.handed_on: dict[Variable, Any] = {}
         self.key_tables: dict[tuple[int, Layout], jax.Array] = {}
         self.constants: dict[int, dict[Any, Any]] = {}
@@ -118,6 +125,13 @@ class _Runner:
             placed[layout.replicated] = _put(host, layout)
         return placed[layout.replicated]
 
+    def shared(self, variable: Variable, layout: Layout) -> Any:
+        """Give a piece a value that another handed on; what was made on one device is on all of them from then on."""
+        value = _in_layout(self.handed_on[variable], variable, layout)
+        if layout.mesh is not None and not variable.by_lane:
+            self.handed_on[variable] = value
+        return value
+
     def _as_planned(self, index: int, value: Any) -> Any:
         """Keep each device's part of what all of them computed whole."""
         if index >= self.compiled.leaves or self.compiled.mesh is None:
@@ -131,6 +145,8 @@ class _Runner:
                 self.values[index] = self._as_planned(index, value) if program.whole else value
             elif atom in self.readers:
                 self.handed_on[atom] = value
+            if self.compares and index is None and program.strategy == "local" and not atom.by_lane:
+                self.answers[f"callback {len(self.answers)} (its value)"] = value_digest(value)[:16]
         for variable in instance.shared:
             self.readers[variable] -= 1
             if not self.readers[variable]:
@@ -152,6 +168,7 @@ class _Launcher:
         self.runner = runner
         self.tables: tuple[Any, ...] | None = None
         self.counter: Any = None
+        self.calls_back = calls_back(*compiled.program.structure.equations) != "no"
 
     def launch(self, instance) -> None:
         program, layout, runner = self.compiled.program, self.compiled.layout, self.runner
@@ -167,8 +184,10 @@ class _Launcher:
         constants = [
             runner.constant(v, a, layout) for v, a in zip(instance.constants, program.structure.constants, strict=True)
         ]
-        shared = [_in_layout(runner.handed_on[v], v, layout) for v in instance.shared]
+        shared = [runner.shared(v, layout) for v in instance.shared]
         self.counter, outputs = self.executable(keys, self.counter, rows, literals, constants, shared)
+        if self.calls_back:  # in the order of init; and what fails must not be waited for by other devices
+            jax.block_until_ready(outputs)
         runner.finish(program, instance, outputs)
 
 
@@ -197,63 +216,21 @@ def _put_own(value: Any, sharding: Any) -> jax.Array:
 
 def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
     """Give a handed-on value to a piece whose lanes lie otherwise than those of the piece that made it."""
-    lanes = (layout.lanes_axis,) if variable.by_lane and layout.lanes_axis else ()
-    wanted = layout.sharding(lanes)
-    if wanted is None or not variable.by_lane or value.sharding.is_equivalent_to(wanted, value.ndim):
+    wanted = layout.sharding((layout.lanes_axis,) if variable.by_lane and layout.lanes_axis else ())
+    if wanted is None:
+        if not (value.is_fully_addressable or value.is_fully_replicated):
+            raise PlanError(
+                f"a callback of init takes all lanes of {variable.aval.str_short()} on one device, since several "
+                "devices compute the same lane, and other processes have some of them. Use as many lanes as devices or a "
+                "multiple, without rules that split single lanes, or pure_callback instead of io_callback."
+            )
+        return _put(whole_here(value), layout)
+    if value.sharding.is_equivalent_to(wanted, value.ndim):
         return value
+    if not variable.by_lane:
+        return _put(whole_here(value), layout)
     kept = np.minimum(np.arange(layout.axis_size), value.shape[0] - 1)  # lanes that pad are copies of the last one
-    return jax.device_put(value[kept] if layout.axis_size > value.shape[0] else value[: layout.axis_size], wanted)
-
-
-def _run_check(check: Check, predicate: Any, compiled: CompiledInit, keys: Sequence[jax.Array]) -> None:
-    """Run the effect of a check where its predicate asks for it, a device's share of the lanes at a time."""
-    axis_size = compiled.plan.axis_size
-    by_lane = any(a.on_axis for a in check.equation.inputs)
-    lanes = _own_lanes(compiled)
-    if predicate is not None:
-        where, branches = _own_values(predicate)
-        acting = where[np.isin(branches, sorted(check.branches)) & (where < axis_size)]
-        if not acting.size:
-            return
-        lanes = acting[:1] if by_lane and predicate.ndim else lanes
-    equations = slice_of(check.equation.inputs)
-    together = any(e.all_lanes for e in (*equations, check.equation))
-    inputs: Sequence[RandomInput] = compiled.program.random_inputs
-
-    def effect(own):
-        known = {r.variable: k for r, k in zip(inputs, own, strict=True)}
-        check.equation.evaluate(evaluate(check.equation.inputs, known, equations))
-
-    if not by_lane:
-        effect([None] * len(inputs))
-    else:
-        lanes, share = (np.arange(axis_size), axis_size) if together else (lanes, compiled.plan.lanes_per_device)
-        for at in range(0, len(lanes), share):
-            jax.vmap(effect)([lane_keys(k, jnp.asarray(lanes[at : at + share]), axis_size) for k in keys])
-    jax.effects_barrier()
-
-
-def _own_lanes(compiled: CompiledInit) -> np.ndarray:
-    """Numbers of the lanes that this process computes."""
-    plan, mesh = compiled.plan, compiled.mesh
-    if mesh is None or plan.lanes_axis is None:
-        return np.arange(plan.axis_size)
-    sharding = NamedSharding(mesh, PartitionSpec(plan.lanes_axis))
-    computed = np.arange(plan.padded_axis_size)
-    parts = sharding.addressable_devices_indices_map(computed.shape).values()
-    own = np.unique(np.concatenate([computed[part] for part in parts])) if parts else computed[:0]
-    return own[own < plan.axis_size]
-
-
-def _own_values(array: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Values of this process's shards of ``[lanes]``, with the number of the lane of each; of a scalar, 0."""
-    if not isinstance(array, jax.Array) or array.is_fully_addressable:
-        values = np.atleast_1d(np.asarray(array))
-        return np.arange(len(values)), values
-    numbers = np.arange(max(array.size, 1)).reshape(array.shape)
-    found = {
-        int(n): v
-        for shard in array.addressable_shards
-        for n, v in zip(np.ravel(numbers[shard.index]), np.ravel(np.asarray(shard.data)), strict=True)
-    }
-    return np.array(sorted(found), int), np.array([found[n] for n in sorted(found)])
+    lanes = value[kept] if layout.axis_size > value.shape[0] else value[: layout.axis_size]
+    if lanes.is_fully_addressable and not wanted.is_fully_addressable:
+        return jax.make_array_from_callback(lanes.shape, wanted, lanes.__getitem__)
+    return jax.device_put(lanes, wanted)

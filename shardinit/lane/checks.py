@@ -8,7 +8,8 @@ more than one device. Only its predicate matters, unless it holds.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shardinit.lane.equations import Atom, Equation, jaxprs_of, name_of
+from shardinit.lane.equations import Atom, Equation, name_of, slice_of
+from shardinit.lane.primitives import calls_back, has_checks_inside, read_by
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,19 @@ class Check:
     predicate: Atom | None
     branches: frozenset[int] = frozenset()
 
+    @property
+    def reads(self) -> tuple[Atom, ...]:
+        """What is to be there before it can be run.
+
+        That is the predicate alone where there is one: what else an error message shows is computed again, for
+        the lane that fails. But nothing is asked of the host a second time.
+        """
+        inputs = tuple(dict.fromkeys(read_by(self.equation)))
+        if self.predicate is None:
+            return inputs
+        again = any(calls_back(e) != "no" for e in slice_of(inputs))
+        return tuple(dict.fromkeys((self.predicate, *inputs))) if again else (self.predicate,)
+
 
 def find_checks(effectful: Iterable[Equation], in_pieces: Sequence[Equation]) -> list[Check]:
     """Make a check of every effectful equation, unless it is a single call that a piece makes anyway."""
@@ -36,7 +50,7 @@ def find_checks(effectful: Iterable[Equation], in_pieces: Sequence[Equation]) ->
     checks = []
     for equation in effectful:
         if equation.serial in inside:
-            if jaxprs_of(equation.params):  # the piece has it without its checks
+            if has_checks_inside(equation.params):  # the piece has it without
                 checks.append(Check(equation, None))
         elif name_of(equation.primitive) == "cond":
             branches = equation.params["branches"]

@@ -33,9 +33,11 @@ class Variable:
         Whether it needs the mapped axis (a lane key, ``axis_index``, a collective) at all.
     random
         Whether a random number generator's output went into it.
+    lost_lanes
+        Whether ``jax.vmap`` gives one value for all lanes, though the lanes go into it (``unvmap``).
     """
 
-    __slots__ = ("aval", "by_lane", "equation", "on_axis", "random", "random_index")
+    __slots__ = ("aval", "by_lane", "equation", "lost_lanes", "on_axis", "random", "random_index")
 
     def __init__(self, aval, equation=None, random_index=None, by_lane=False, on_axis=False, random=False):
         self.aval = aval
@@ -44,6 +46,7 @@ class Variable:
         self.by_lane = by_lane
         self.on_axis = on_axis
         self.random = random
+        self.lost_lanes = False
 
 
 class _Outside:
@@ -53,7 +56,7 @@ class _Outside:
     """
 
     __slots__ = ("aval", "staged", "value")
-    by_lane = on_axis = False
+    by_lane = on_axis = lost_lanes = False
 
     def __init__(self, value, aval, staged=False):
         self.value = value

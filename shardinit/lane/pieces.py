@@ -7,11 +7,11 @@ keeps a value that every layer uses from fusing all layers into one program.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from shardinit.lane.equations import Atom, Equation, Variable, slice_of
-from shardinit.lane.primitives import accumulates
+from shardinit.lane.primitives import accumulates, calls_back, read_by
 
 CHEAP_ELEMENTS = 64  # an array of at most that many elements may be computed twice
 CHEAP_EQUATIONS = 64  # ... if at most that many equations lead to it
@@ -40,7 +40,12 @@ class Piece:
     outputs: tuple[tuple[int | None, Atom], ...]
 
 
-def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable], sums_alone: bool = True) -> list[Piece]:
+def cut(
+    outputs: Sequence[tuple[int, Atom]],
+    keys: Collection[Variable],
+    given: Collection[Variable] = (),
+    sums_alone: bool = True,
+) -> list[Piece]:
     """Cut a program into pieces, in an order in which each comes after the pieces it takes values from.
 
     Parameters
@@ -49,16 +54,19 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable], sums_al
         Index and atom of every output.
     keys
         Variables that the key table provides: slices stop there.
+    given
+        Variables that pieces outside of these hand on: there too.
     sums_alone
         Whether sums are pieces of their own. Not where single lanes are split over devices: what is
         handed on between pieces is whole lanes.
     """
     groups = _Groups()
+    outside = {*keys, *given}
     users: dict[int, set[int]] = {}  # equation -> groups that need it
     for index, atom in outputs:
-        _add_users(users, [atom], {groups.new((index, atom))}, keys)
-    slices = slice_of((atom for _, atom in outputs), keys.__contains__)
-    sizes = _cheap_sizes(slices, keys)
+        _add_users(users, [atom], {groups.new((index, atom))}, outside)
+    slices = slice_of((atom for _, atom in outputs), outside.__contains__)
+    sizes = _cheap_sizes(slices, outside)
     handed_on: dict[Variable, int] = {}
     handing_on: set[int] = set()
     read_alone: set[Atom] = set()
@@ -71,19 +79,27 @@ def cut(outputs: Sequence[tuple[int, Atom]], keys: Collection[Variable], sums_al
 
     for equation in reversed(slices):
         own = {groups.find(g) for g in users.get(equation.serial, ())}
-        alone = sums_alone and accumulates(equation)
+        # A callback runs where nothing communicates, whatever the pieces around it do.
+        alone = (sums_alone and accumulates(equation)) or calls_back(equation) != "no"
         if alone or read_alone.intersection(equation.outputs):
             own = {hand_on(equation)}
-        elif len(own) > 1 and sizes[equation.serial] > CHEAP_EQUATIONS:
+        elif len(own) > 1 and sizes[equation.serial] > CHEAP_EQUATIONS and not equation.outputs[0].lost_lanes:
             tied = sum(len(groups.outputs[g]) for g in own)
             # Only pieces that nothing waits for may be tied together: so no two can wait for each other.
             own = {groups.union(own) if tied <= LARGEST_UNION and handing_on.isdisjoint(own) else hand_on(equation)}
         if alone:
-            read_alone.update(a for a in equation.inputs if a.on_axis)
-        _add_users(users, equation.inputs, own, keys)
+            read_alone.update(a for a in read_by(equation) if a.on_axis)
+        _add_users(users, equation.inputs, own, outside)
     # The trace was walked backwards: what is handed on was found last where it comes first.
     order = sorted(handing_on, reverse=True) + [g for g in sorted(groups.outputs) if g not in handing_on]
-    return [_piece(groups.outputs[g], g, groups, keys, handed_on) for g in order]
+
+    def piece(group: int) -> Piece:
+        def is_elsewhere(variable):
+            return variable in given or (variable in handed_on and groups.find(handed_on[variable]) != group)
+
+        return piece_of(groups.outputs[group], keys, is_elsewhere)
+
+    return [piece(g) for g in order]
 
 
 def _add_users(users: dict[int, set[int]], atoms, groups: set[int], keys) -> None:
@@ -132,16 +148,13 @@ def _cheap_sizes(equations, keys) -> dict[int, int]:
     return sizes
 
 
-def _piece(outputs, group, groups: _Groups, keys, handed_on) -> Piece:
-    def comes_from_elsewhere(variable):
-        return variable in handed_on and groups.find(handed_on[variable]) != group
-
+def piece_of(
+    outputs: Sequence[tuple[int | None, Atom]], keys: Collection[Variable], is_elsewhere: Callable[[Variable], bool]
+) -> Piece:
+    """Make the piece of some outputs; what is made elsewhere it takes from there."""
     # What other pieces hand on is taken from them, also where it is an output of its own.
     own = {atom for index, atom in outputs if index is None}
-    equations = slice_of(
-        (atom for _, atom in outputs),
-        lambda v: v in keys or (v not in own and comes_from_elsewhere(v)),
-    )
+    equations = slice_of((a for _, a in outputs), lambda v: v in keys or (v not in own and is_elsewhere(v)))
     made = {v for e in equations for v in e.outputs}
     read = [a for e in equations for a in e.inputs] + [a for _, a in outputs]
     outside = list(dict.fromkeys(a for a in read if isinstance(a, Variable) and a not in made))

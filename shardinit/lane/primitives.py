@@ -9,7 +9,17 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core import Literal as JaxprLiteral
 
-from shardinit.lane.equations import UNKNOWN, Equation, equations_in, jaxprs_of, name_of, primitive_names
+from shardinit.lane.equations import (
+    UNKNOWN,
+    Atom,
+    Equation,
+    Variable,
+    equations_in,
+    jaxprs_of,
+    name_of,
+    primitive_names,
+)
+from shardinit.plan.specs import Callback
 from shardinit.private_jax import settings_by_name
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
@@ -49,6 +59,10 @@ UNSPLITTABLE = frozenset(
     | {"cholesky_update", "ormqr", "lu_pivots_to_permutation", "tridiagonal_solve", "random_gamma"}
 )
 
+# Code of the user's, on the host. It can fail, and ``io_callback`` does more than return a value.
+EFFECTFUL_CALLBACKS = frozenset({"io_callback"})
+CALLBACKS = EFFECTFUL_CALLBACKS | {"pure_callback"}
+
 # These add up many numbers, in an order that a backend chooses by the size of the whole batch: eager
 # brainstate itself gives a lane other last bits for another axis_size there. So may what is not known.
 ACCUMULATING = frozenset(
@@ -58,10 +72,11 @@ ACCUMULATING = frozenset(
 )
 
 # Each of these rounds alike wherever in an array an element is: one instruction of the processor, or none.
-ROUND_ALIKE = MOVES | frozenset(
-    {"add", "sub", "mul", "div", "neg", "abs", "max", "min", "sign", "floor", "ceil", "round", "sqrt", "square"}
-    | {"convert_element_type", "bitcast_convert_type", "clamp", "real", "imag", "conj", "complex", "iota", "is_finite"}
-    | {
+ROUND_ALIKE = MOVES.union(
+    CALLBACKS,
+    {"add", "sub", "mul", "div", "neg", "abs", "max", "min", "sign", "floor", "ceil", "round", "sqrt", "square"},
+    {"convert_element_type", "bitcast_convert_type", "clamp", "real", "imag", "conj", "complex", "iota", "is_finite"},
+    {
         "reduce_max",
         "reduce_min",
         "sort",
@@ -74,12 +89,13 @@ ROUND_ALIKE = MOVES | frozenset(
         "add_any",
         "nextafter",
         "reduce_precision",
-    }
-    | {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"}
-    | {"pure_callback", "io_callback"}
+    },
+    {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"},
 )
 # What these give one lane depends on the other lanes: user code, or bits drawn for the whole batch from its first key.
 LANES_TOGETHER = frozenset({"custom_vmap_call", "rng_bit_generator", "rng_uniform"})
+# What ``brainstate`` and ``equinox`` ask whether some lane fails with: one value for all that are mapped.
+WITHOUT_LANES = frozenset({"unvmap_all", "unvmap_any", "unvmap_max", "no_vmap"})
 LANE_BY_LANE_KEYS = "key<fry>"
 
 CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
@@ -136,15 +152,54 @@ def _pure(value: Any) -> Any:
     read = [a for e in value.eqns for a in e.invars] + list(value.outvars)
     used = {a for a in read if not isinstance(a, JaxprLiteral)}
     kept = [e for e in value.eqns if not e.effects or any(v in used for v in e.outvars)]
-    pure = [e.replace(params={k: _pure(v) for k, v in e.params.items()}) if e.effects else e for e in kept]
-    pure = [e.replace(effects=_effects(e)) if e.effects else e for e in pure]
+    pure = [pure_equation(e) if e.effects else e for e in kept]
     return value.replace(eqns=pure, effects=frozenset().union(*(e.effects for e in pure)))
+
+
+def pure_equation(equation: JaxprEqn) -> JaxprEqn:
+    """Take the checks out of the jaxprs that an equation of a jaxpr carries."""
+    pure = equation.replace(params={k: _pure(v) for k, v in equation.params.items()})
+    return pure.replace(effects=_effects(pure))
+
+
+def has_checks_inside(params: dict[str, Any]) -> bool:
+    """Whether the jaxprs of an equation do something for its effect alone, which ``pure_params`` leaves out."""
+    return _count_effects(params) > _count_effects({k: _pure(v) for k, v in params.items()})
+
+
+def _count_effects(params: dict[str, Any]) -> int:
+    equations = [e for j in jaxprs_of(params) for e in j.eqns if e.effects]
+    return sum(_count_effects(e.params) if jaxprs_of(e.params) else 1 for e in equations)
 
 
 def _effects(equation: JaxprEqn) -> Any:
     """Effects of an equation that has none but those of its jaxprs."""
     inner = jaxprs_of(equation.params)
     return frozenset().union(*(j.effects for j in inner)) if inner else equation.effects
+
+
+def calls_back(*equations: Equation) -> Callback:
+    """Whether equations call the host for a value, however deep, and whether that is more than a function."""
+    names = frozenset[str]().union(*(primitive_names(e.primitive, pure_params(e)) for e in equations))
+    if not EFFECTFUL_CALLBACKS.isdisjoint(names):
+        return "effectful"
+    return "no" if CALLBACKS.isdisjoint(names) else "pure"
+
+
+def read_by(equation: Equation) -> Iterator[Variable]:
+    """Yield what an equation reads; instead of what has lost its lanes, what that was made of.
+
+    Between two pieces it would get lanes again, and ``cond`` by a predicate that has some does all that it can do.
+    """
+    for atom in equation.inputs:
+        if isinstance(atom, Variable):
+            yield from read_by(atom.equation) if atom.equation and atom.lost_lanes else (atom,)
+
+
+def loses_lanes(primitive: Any, inputs: Sequence[Atom]) -> bool:
+    """Whether ``jax.vmap`` gives one value for all lanes, though the lanes go into it."""
+    lanes = [a for a in inputs if a.on_axis]
+    return bool(lanes) and (primitive.name in WITHOUT_LANES or all(a.lost_lanes for a in lanes))
 
 
 def contains(equation: Equation, names: frozenset[str]) -> bool:

@@ -8,11 +8,12 @@ from shardinit.lane.checks import Check, find_checks
 from shardinit.lane.digest import Content
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, is_key, is_on_host, slice_of
 from shardinit.lane.key_rows import KeyTable, key_tables
+from shardinit.lane.once import once_pieces
 from shardinit.lane.pieces import cut
-from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, has_other_keys, rounded_by_place
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, calls_back, contains, has_other_keys, rounded_by_place
 from shardinit.lane.structure import Instance, Structure, structure_of
 from shardinit.lane.temporaries import memory_of
-from shardinit.plan.specs import PieceMemory, PieceSpec, leaf_spec
+from shardinit.plan.specs import Callback, PieceMemory, PieceSpec, leaf_spec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class Work:
     tables
         Key tables.
     checks
-        Effects to evaluate, each with the index of its predicate among the outputs.
+        Effects to run, each with the indices, among the outputs, of the values that it reads.
     pieces
         In an order in which each comes after those it takes values from.
     local
@@ -37,7 +38,7 @@ class Work:
 
     equations: tuple[Equation, ...]
     tables: tuple[KeyTable, ...]
-    checks: tuple[tuple[Check, int | None], ...]
+    checks: tuple[tuple[Check, tuple[int, ...]], ...]
     pieces: tuple[tuple[Structure, Instance], ...]
     local: frozenset[int]
     specs: tuple[PieceSpec, ...]
@@ -67,23 +68,25 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
                     local.add(leaves)
             leaves += 1
     of_states = slice_of(atom for _, atom in ends)
-    together = {e.serial for e in of_states if e.all_lanes}
-    checks: list[tuple[Check, int | None]] = []
+    checks: list[tuple[Check, tuple[int, ...]]] = []
+    at = leaves
     for check in find_checks(effects, of_states):
-        index = leaves + len(checks)
-        checks.append((check, None if check.predicate is None else index))
-        if check.predicate is not None:
-            ends.append((index, check.predicate))
-            if not check.predicate.on_axis:
-                local.add(index)
+        read = list(enumerate(check.reads, at))
+        at += len(read)
+        ends += read
+        local.update(index for index, atom in read if not atom.on_axis)
+        checks.append((check, tuple(index for index, _ in read)))
+    shown = slice_of(a for check, _ in checks if check.predicate is None for a in check.reads)
+    together = {e.serial for e in (*of_states, *shown) if e.all_lanes}
     equations = tuple(slice_of(atom for _, atom in ends))
     tables = tuple(key_tables([r.variable for r in random_inputs], equations))
     known = {v for t in tables for v in t.rows}
+    once, given = once_pieces(equations, known)
     # What lives on the mesh and what lives on the default device share no piece.
-    here = [*cut([e for e in ends if e[0] not in local], known, sums_alone=whole_lanes)]
-    elsewhere = cut([e for e in ends if e[0] in local], known)
-    pieces = [structure_of(order, piece, tables) for order, piece in enumerate([*here, *elsewhere])]
-    specs = _piece_specs(pieces, leaves, [False] * len(here) + [True] * len(elsewhere), together)
+    elsewhere = [*once, *cut([e for e in ends if e[0] in local], known, given)]
+    here = cut([e for e in ends if e[0] not in local], known, given, sums_alone=whole_lanes)
+    pieces = [structure_of(order, piece, tables) for order, piece in enumerate([*elsewhere, *here])]
+    specs = _piece_specs(pieces, leaves, [True] * len(elsewhere) + [False] * len(here), together)
     return Work(equations, tables, tuple(checks), tuple(pieces), frozenset(local), specs)
 
 
@@ -97,10 +100,11 @@ def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
 def _piece_specs(
     pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool], together: Collection[int]
 ):
-    numbers: dict[Variable, int] = {}
+    numbers: dict[Variable | int, int] = {}  # of what pieces hand on, and of the outputs that checks read
     arrays: dict[int, int] = {}
     known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
     elements: dict[Content, tuple[int, ...]] = {}
+    callbacks: dict[Content, Callback] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
         atoms = [atom for _, atom in instance.outputs]
@@ -111,9 +115,10 @@ def _piece_specs(
                 not any(contains(e, COLLECTIVES | {UNKNOWN}) for e in structure.equations)
                 and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             )
+            callbacks[structure.content] = calls_back(*structure.equations)
             elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations))))
         made = [
-            (numbers.setdefault(atom, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
+            (numbers.setdefault(atom if index is None else index, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
             for index, atom in instance.outputs
             if index is None or index >= leaves
         ]
@@ -133,6 +138,7 @@ def _piece_specs(
                 elements[structure.content],
                 any(e.serial in together for e in structure.equations)
                 or has_other_keys(atom.aval for atom in atoms if atom.on_axis),
+                callbacks[structure.content],
             )
         )
     return tuple(specs)

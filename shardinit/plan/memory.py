@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shardinit.plan.callbacks import runs_on_one_device
 from shardinit.plan.factor import divisors
 from shardinit.plan.init_plan import Rounding, StatePlan, Step
 from shardinit.plan.layout import laid_out_bytes
@@ -35,6 +36,7 @@ class Load:
     ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts. A piece is ``linked`` if it takes values
     from others, or others from it. ``constants`` are numbers and bytes of the arrays from outside that it takes,
     ``table_bytes`` those of its row in the tables of its program. ``elements`` are those of one device.
+    What is ``local`` runs first.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Load:
     table_bytes: int = 0
     rounding: Rounding = "same"
     elements: tuple[int, ...] = ()
+    local: bool = False
 
 
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
@@ -113,6 +116,7 @@ def loads_of(
                     count * mesh.axis_size // parts_of([(s, leaf) for leaf, s, _ in own], mesh)
                     for count in piece.elements
                 ),
+                piece.local,
             )
         )
     return loads
@@ -135,7 +139,10 @@ def _cost(
     split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (
         not strategies and any_split and mesh.lanes is not None
     )
-    lanes = 1 if piece.local else mesh.padded // mesh.shards if split else mesh.axis_size
+    one_device = piece.local or runs_on_one_device(
+        piece.calls_back, lanes_split=split and mesh.shards > 1, lanes_shared=mesh.shares_lanes
+    )
+    lanes = 1 if piece.local else mesh.padded // mesh.shards if split and not one_device else mesh.axis_size
     slices = divisors(lanes) if piece.sliceable else [1]
     parts, exchanged = 1, 0
     if "gspmd" in strategies:
@@ -149,6 +156,8 @@ def _cost(
             lanes, parts = mesh.padded, min(_parts(leaf, mesh) for leaf, _, _ in own)
         if mesh.padded != mesh.axis_size:  # computed over the lanes, then cut and exchanged
             exchanged, parts = 2 * kept * mesh.padded // mesh.axis_size, 1
+    if one_device and mesh.axes:  # beside what each device gets of it, what it was made as
+        exchanged += sum(_handed_on_bytes(spec, mesh, any_split=False) for _, spec in piece.makes)
     own_bytes = kept + sum(handed)
     temporaries = tuple(
         piece.memory.peak(mesh.platform, lanes // s) // parts + exchanged + (own_bytes // s if s > 1 else 0)
@@ -217,8 +226,9 @@ def _first_step(keys: int, mesh: MeshChoice) -> tuple[Step, ...]:
 
 
 def _ordered(loads: Sequence[Load], *, sliced: bool) -> list[Load]:
-    linked = [load for load in loads if load.linked]
-    alone = [load for load in loads if not load.linked]
+    local = [load for load in loads if load.local]
+    linked = [load for load in loads if load.linked and not load.local]
+    alone = [load for load in loads if not load.linked and not load.local]
     first: dict[Any, int] = {}
     for load in alone:
         first.setdefault(load.kind, load.number)
@@ -231,7 +241,7 @@ def _ordered(loads: Sequence[Load], *, sliced: bool) -> list[Load]:
             ordered.append(linked[at])
             at += 1
         ordered.append(load)
-    return ordered + linked[at:]
+    return local + ordered + linked[at:]
 
 
 def _run(

@@ -59,6 +59,11 @@ class MeshChoice:
         return self.axes[self.lanes] if self.lanes else 1
 
     @property
+    def shares_lanes(self) -> bool:
+        """Whether several devices compute the same lane, or lanes that are cut off."""
+        return math.prod(self.axes.values()) > self.shards or self.padded > self.axis_size
+
+    @property
     def mesh_axes(self) -> tuple[tuple[str, int], ...]:
         """Name and size of each axis."""
         return tuple(self.axes.items())

@@ -344,6 +344,8 @@ def _first_names(pieces, states: Sequence[StatePlan]) -> list[str]:
     def name(piece) -> str:
         if piece.leaves:
             return owners[piece.leaves[0]]
+        if piece.local and piece.calls_back != "no":
+            return "(asked once)"
         return "(handed on)" if any(n in read for n, _ in piece.makes) else "(check)"
 
     return [name(piece) for piece in pieces]

@@ -52,7 +52,8 @@ def roundings(
         rounding: Rounding = "whole" if at in together else "same"
         if at not in together and not piece.local and any(_is_uneven(count, parts, other_loops) for count in elements):
             small = max(elements) <= most and key_bytes <= MOST_KEYS
-            rounding = "whole" if small and split.isdisjoint(piece.reads) else "uneven"
+            alone = piece.calls_back != "no"  # a callback in a program on all devices could take them all down
+            rounding = "whole" if small and not alone and split.isdisjoint(piece.reads) else "uneven"
         if several and rounding != "whole":
             split.update(number for number, spec in piece.makes if spec.by_lane)
         decided.append(rounding)

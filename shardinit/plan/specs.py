@@ -12,6 +12,7 @@ from shardinit.wording import NOT_HELD
 MOST_ELEMENTS = 2**63 - 1  # along one axis
 
 Kind = Literal["new", "rewritten", "unbatched", "attribute"]
+Callback = Literal["no", "pure", "effectful"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,9 @@ class PieceSpec:
         Whether it can run in slices of lanes: no collective over the lanes in it, no keys or weak types made, nothing
         that is not known.
     local
-        Whether it runs on the default device alone.
+        Whether it runs once, on the default device alone, before those that run on the mesh.
+    calls_back
+        Whether it calls the host, and whether that does more than return a value (``plan/callbacks.py``).
     elements
         Elements of one lane of each array that a CPU may round otherwise in parts (``plan/rounding.py``).
     constants
@@ -181,6 +184,7 @@ class PieceSpec:
     table_bytes: int = 0
     elements: tuple[int, ...] = ()
     all_lanes: bool = False
+    calls_back: Callback = "no"
 
 
 def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:

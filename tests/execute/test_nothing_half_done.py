@@ -142,7 +142,7 @@ def _with_finish(finish):
         (compiler, "piece_program"),
         (compiler, "key_program"),
         (running._Launcher, "launch"),
-        (running, "_run_check"),
+        (running, "run_check"),
         (executor, "write_back"),
         (write_back, "_write_state"),
         (write_back, "_apply"),

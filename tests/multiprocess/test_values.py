@@ -259,3 +259,26 @@ print("SEEN", sorted(seen) == own, len(seen))
 """
     for text in run_script(code, 2, 4):
         assert "SEEN True 4" in text
+
+
+def test_callbacks_of_processes_that_do_not_agree():
+    """Each process asks its host once; answers that differ, though all lanes share them, are an error."""
+    code = """
+import brainstate, shardinit, jax, jax.numpy as jnp, numpy as np
+class Asks(brainstate.nn.Module):
+    def init_state(self):
+        answer = jax.pure_callback(lambda: (asked.append(0), np.int32(said))[1], jax.ShapeDtypeStruct((), jnp.int32))
+        self.v = brainstate.ShortTermState(brainstate.random.randint(0, 9, size=()) * answer)
+for said in (3, rank):
+    asked = []
+    brainstate.random.seed(0)
+    module = Asks()
+    try:
+        shardinit.shard_new_states(module, axis_size=8)
+        print("MADE", len(asked))
+    except shardinit.DisagreementError as error:
+        print("REFUSED", "callback 0" in str(error), len(asked), module.states())
+"""
+    for text in run_script(code, 2, 4):
+        assert "MADE 1" in text
+        assert "REFUSED True 1 {}" in text

@@ -221,8 +221,8 @@ def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
         if not (value.is_fully_addressable or value.is_fully_replicated):
             raise PlanError(
                 f"a callback of init takes all lanes of {variable.aval.str_short()} on one device, since several "
-                "devices compute the same lane, and other processes have some of them. Use as many lanes as devices or a "
-                "multiple, without rules that split single lanes, or pure_callback instead of io_callback."
+                "devices compute the same lane, and other processes have some of them. Use as many lanes as devices or "
+                "a multiple, without rules that split single lanes, or pure_callback instead of io_callback."
             )
         return _put(whole_here(value), layout)
     if value.sharding.is_equivalent_to(wanted, value.ndim):

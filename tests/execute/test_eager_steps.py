@@ -74,6 +74,8 @@ STEPS = {
     "scan": lambda v: lax.scan(lambda c, x: (f(c) * 0.01 + x, g(c)), v * 0.3, jnp.stack([v, v * 0.1]))[1],
     "grad_of_checkpoint": jax.vmap(jax.grad(jax.checkpoint(lambda x: jnp.sin(f(x)) * x))),
     "platform": lambda v: lax.platform_dependent(v, cpu=f, default=g),
+    "while_by_lane": lambda v: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, f(c[1]) * 0.01), (v[0], v))[1],
+    "map": lambda v: lax.map(f, v),
     "cross": lambda v: jnp.cross(v[:3], v[:3]),
 }
 

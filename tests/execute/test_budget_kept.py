@@ -1,12 +1,14 @@
 """A budget is kept: the dispatch waits where it must, and the compiler's figures are held against it first."""
 
+import types
+
 import brainstate
 import jax.numpy as jnp
 import pytest
 from brainstate import ParamState
 
 import shardinit
-from shardinit.execute import memory, run
+from shardinit.execute import executor, memory, run
 
 R = brainstate.random
 
@@ -69,3 +71,46 @@ def test_the_receipt_says_the_peak_or_that_it_was_not_measured():
     assert result.receipt.peak_bytes == {}
     assert result.receipt.planned_peak_bytes == result.plan.peak_bytes
     assert "peak not measured" in str(result)
+
+
+def test_where_it_waits_everything_before_has_run(monkeypatch):
+    """The planned order is the real one: after a wait no piece of before is still running."""
+    made, seen = [], []
+    finish, before = run._Runner.finish, memory.Pacer.before
+
+    def noted_finish(self, program, instance, outputs):
+        made.extend(outputs)
+        finish(self, program, instance, outputs)
+
+    def noted_before(self, piece, wait):
+        waits = self.waits
+        before(self, piece, wait)
+        if self.waits > waits:
+            seen.append([value.is_ready() for value in made])
+
+    monkeypatch.setattr(run._Runner, "finish", noted_finish)
+    monkeypatch.setattr(memory.Pacer, "before", noted_before)
+    program, planned = planned_with(planned_with()[1].peak_bytes)
+    shardinit.execute(shardinit.compile(program, planned))
+    assert seen == [[True], [True, True]]
+
+
+def test_the_peak_that_a_backend_tells_is_in_the_receipt(monkeypatch):
+    class Device:
+        def __init__(self, name, stats):
+            self.name, self.stats = name, stats
+
+        def __str__(self):
+            return self.name
+
+        def memory_stats(self):
+            return self.stats
+
+    devices = [Device("gpu:0", {"peak_bytes_in_use": 3 << 20}), Device("gpu:1", {"peak_bytes_in_use": 5 << 20})]
+    devices.append(Device("cpu:0", None))
+    mesh = types.SimpleNamespace(local_devices=devices)
+    monkeypatch.setattr(executor, "measured_peaks", lambda _: memory.measured_peaks(mesh))
+    program, planned = planned_with()
+    result = shardinit.execute(shardinit.compile(program, planned))
+    assert result.receipt.peak_bytes == {"gpu:0": 3 << 20, "gpu:1": 5 << 20}
+    assert "peak 5.0 MiB, planned" in str(result)

@@ -26,6 +26,7 @@ FLOORS = [
     "private_jax",
     "versions",
     "drawing",
+    "threads",
     "wording",
     "jax_errors",
     "errors",

@@ -25,6 +25,7 @@ from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
+from shardinit.lane.digest import NOTHING, Content
 from shardinit.lane.equations import UNKNOWN, Atom, Variable
 from shardinit.lane.key_rows import KeyTable
 from shardinit.lane.primitives import accumulates, calls_back, contains, unknown_primitives
@@ -37,7 +38,8 @@ from shardinit.plan.rounding import VECTOR, taking_lanes_together
 from shardinit.private_jax import configuration, entered
 from shardinit.wording import counted, kind_of
 
-CACHED_EXECUTABLES = 1024
+CACHED_EXECUTABLES = 512
+CACHED_ARRAY_BYTES = 2**27  # of the arrays in them: what a jit inside init closes over
 
 # LLVM's later passes cost the key program more than they give. It is all integers, so its bits are the same;
 # not so for the others, where they decide which elements go through a vectorized logarithm.
@@ -336,17 +338,22 @@ class _Compiler:
                 key = ("keys", filled.kinds, len(filled.roots), len(filled.parents), shape, filled.dtype)
                 self.keys[table, layout] = self._compiled(
                     (key, layout),
+                    NOTHING,
                     partial(key_program, self.tables[table], layout),
                     KEY_OPTIONS_ON_CPU if jax.default_backend() == "cpu" else None,
                 )
         shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
         piece = (program.key, len(program.instances), shapes, layout)
         with program.numbers():
-            executable = self._compiled(piece, partial(piece_program, program, self.tables, layout))
+            executable = self._compiled(
+                piece, program.structure.content, partial(piece_program, program, self.tables, layout)
+            )
         return CompiledProgram(program, layout, strategy_of(program, layout), executable)
 
-    def _compiled(self, key: Any, make: Callable[[], Any], options: dict[str, Any] | None = None) -> Future:
-        future, is_new = _executables.get((key, configuration()))
+    def _compiled(
+        self, key: Any, content: Content, make: Callable[[], Any], options: dict[str, Any] | None = None
+    ) -> Future:
+        future, is_new = _executables.get((key, configuration()), content)
         self.cached += not is_new
         if is_new:
             with _failing_with(future):
@@ -372,26 +379,34 @@ def _compile_into(future: Future, lowered: Any, options: dict[str, Any] | None) 
 
 
 class _Cache:
-    """The executables that were used last; what one thread is making, others wait for."""
+    """The executables that were used last; what one thread is making, others wait for.
 
-    def __init__(self, most: int):
+    What would keep objects of the user's alive is not kept, and of those with large arrays only few.
+    """
+
+    def __init__(self, most: int, most_bytes: int):
         self.most = most
+        self.most_bytes = most_bytes
         self.lock = threading.Lock()
         self.futures: OrderedDict[Any, Future] = OrderedDict()
+        self.sizes: dict[Any, int] = {}
 
-    def get(self, key: Any) -> tuple[Future, bool]:
+    def get(self, key: Any, content: Content) -> tuple[Future, bool]:
         """Return the future of an executable, and whether the caller is the one to make it."""
+        if not content.is_code_alone or content.array_bytes > self.most_bytes:
+            return Future(), True
         with self.lock:
             future = self.futures.get(key)
             is_new = False
             if future is None or (future.done() and future.exception() is not None):
                 future, is_new = Future(), True
-                self.futures[key] = future
+                self.futures[key], self.sizes[key] = future, content.array_bytes
             self.futures.move_to_end(key)
-            while len(self.futures) > self.most:
-                self.futures.popitem(last=False)
+            while len(self.futures) > self.most or sum(self.sizes.values()) > self.most_bytes:
+                oldest, _ = self.futures.popitem(last=False)
+                del self.sizes[oldest]
             return future, is_new
 
 
 _threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="shardinit-compile")
-_executables = _Cache(CACHED_EXECUTABLES)
+_executables = _Cache(CACHED_EXECUTABLES, CACHED_ARRAY_BYTES)

@@ -26,6 +26,7 @@ from shardinit.lane.equations import Variable, as_atom, is_on_host
 from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import extend_axis_env_nd, set_current_trace, trace_ctx
+from shardinit.threads import one_at_a_time
 from shardinit.wording import key_text, kind_of, path_text
 
 Rewritten = Literal["batch", "error"]
@@ -139,6 +140,7 @@ def _traced_axis_size(axis_name: Any, axis_size: Any) -> int | None:
     return check_axis_size(axis_size)
 
 
+@one_at_a_time
 def trace_init(
     init: Callable[[], Any],
     roots: dict[tuple, Any],

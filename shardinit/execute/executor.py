@@ -27,6 +27,7 @@ from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
 from shardinit.private_jax import entered
+from shardinit.threads import one_at_a_time
 from shardinit.wording import counted, kind_of
 
 
@@ -97,6 +98,7 @@ class InitResult:
         return for_terminal(result_text(self))
 
 
+@one_at_a_time
 def execute(
     compiled: CompiledInit,
     *,

@@ -9,8 +9,10 @@ from shardinit.compile.keys import key_after, lane_keys
 from shardinit.discover.program import LaneProgram
 from shardinit.execute.write_back import write_back
 from shardinit.lane.equations import Variable, evaluate, slice_of
+from shardinit.threads import one_at_a_time
 
 
+@one_at_a_time
 def run_inline(program: LaneProgram, axis_size: int, spmd_axis_name: Any = None) -> None:
     """Map the traced lane under the caller's transform and write its tracers back."""
     keys = [r.state.value for r in program.random_inputs]

@@ -39,6 +39,7 @@ IGNORED = {
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _LIBRARIES = frozenset({"jax", "jaxlib", "numpy", "ml_dtypes"})
+_UNITS = frozenset({"brainunit", "saiunit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,25 @@ class Content:
 
     digest: str
     opaque: tuple[Any, ...] = ()
+    array_bytes: int = dataclasses.field(default=0, compare=False)
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @property
+    def is_code_alone(self) -> bool:
+        """Whether no object of the user's stays alive with it, such as a module in a callback's closure."""
+        return all(_is_code(x) for x in self.opaque)
+
+
+NOTHING = Content("")
+
+
+def _is_code(value: Any) -> bool:
+    value = value.value if isinstance(value, _Itself) else value
+    if isinstance(value, types.FunctionType):
+        return not (value.__closure__ or value.__defaults__ or value.__kwdefaults__)
+    return isinstance(value, (Primitive, type)) or _library(value) in _LIBRARIES | _UNITS
 
 
 class _Itself:
@@ -110,10 +127,11 @@ class _Writer:
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
         self.opaque: list[Any] = []
+        self.array_bytes = 0
         self.inside: set[int] = set()  # objects being written now: what contains itself ends there
 
     def content(self) -> Content:
-        return Content(self.hash.hexdigest()[:32], tuple(self.opaque))
+        return Content(self.hash.hexdigest()[:32], tuple(self.opaque), self.array_bytes)
 
     def text(self, *parts: Any) -> None:
         for part in parts:
@@ -150,6 +168,7 @@ class _Writer:
         if isinstance(value, Content):
             self.text("content", value.digest, len(value.opaque))
             self.opaque += value.opaque
+            self.array_bytes += value.array_bytes
         elif isinstance(value, (Jaxpr, ClosedJaxpr)):
             self.write(_jaxpr_content(value))
         elif isinstance(value, jax.core.AbstractValue):
@@ -166,6 +185,8 @@ class _Writer:
             self.many("set", sorted((content_of(x) for x in value), key=lambda c: c.digest))
         elif isinstance(value, jax.tree_util.PyTreeDef):
             self.many("tree", (value.node_data(), value.children()) if value.node_data() else (value.num_leaves,))
+        elif isinstance(value, jax.sharding.Mesh):  # its fields are also what JAX keeps in it on the way
+            self.many("mesh", (value.axis_names, value.axis_types, value.devices.shape, *value.devices.flat))
         elif isinstance(value, functools.partial):
             self.many("partial", (value.func, value.args, value.keywords))
         elif isinstance(value, types.MethodType):
@@ -215,6 +236,7 @@ class _Writer:
         del self.opaque[count:]
 
     def array(self, value: Any) -> None:
+        self.array_bytes += value.nbytes
         if isinstance(value, jax.Array) and not value.is_fully_addressable:
             self.text("global array", value.shape, value.dtype, value.sharding)
             self.opaque.append(_Itself(value))

@@ -156,8 +156,11 @@ def test_nothing_grows_with_the_number_of_programs():
     assert len(set(contents())) == 200
     jax.clear_caches()
     assert len(digest._jaxprs) < before + 150
-    cache = _Cache(10)
+    cache = _Cache(10, 100)
     for number in range(200):
-        assert cache.get(number)[1]
+        assert cache.get(number, digest.NOTHING)[1]
     assert len(cache.futures) == 10
-    assert not cache.get(199)[1]
+    assert not cache.get(199, digest.NOTHING)[1]
+    for number in range(20):
+        cache.get(-number, digest.Content("table", array_bytes=30))
+    assert sum(cache.sizes.values()) == 90

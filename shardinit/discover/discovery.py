@@ -15,8 +15,8 @@ from brainstate.random import RandomState
 
 from shardinit.discover.auxiliary import without_tracers
 from shardinit.discover.axes import AxisFilters, axis_filters, check_axis
-from shardinit.discover.graph import Change, Snapshot, find_leaves, named
-from shardinit.discover.host_draws import watched_draws
+from shardinit.discover.graph import Change, Snapshot, find_leaves, named, walk
+from shardinit.discover.host_draws import generators_by_name, watched_draws
 from shardinit.discover.host_objects import GLOBAL_GENERATORS, is_only_seeded
 from shardinit.discover.private_brainstate import TRACE_CONTEXT
 from shardinit.discover.program import LaneProgram, Output, RandomInput, listed
@@ -196,7 +196,8 @@ class _Watch:
 
     def __init__(self, roots: dict[tuple, Any], axis_name: Any):
         self.trace = LaneTrace(trace_ctx.trace, axis_name)
-        self.snapshot = Snapshot(roots | {(name,): g for name, g in GLOBAL_GENERATORS.items()})
+        named = generators_by_name({type(value) for _, value in walk(roots)})
+        self.snapshot = Snapshot(roots | {(name,): g for name, g in GLOBAL_GENERATORS.items()} | named)
         self.level = TRACE_CONTEXT.get_trace_stack_level()
         self.stack: StateTraceStack[Any] = StateTraceStack(name="shardinit")
         self.stack.set_new_arg(self._first_touch)
@@ -319,11 +320,11 @@ def _check_shared(output: Output) -> None:
         )
 
 
-def _drawn(draws: dict[str, None] | None, changes: list[Change]) -> list[str]:
-    """Where init drew random numbers on the host: lines, or names of the generators that moved."""
-    if draws is not None:
-        return list(draws)
-    return [path_text(c.path) for c in changes if c.kind == "generator" and not is_only_seeded(c.after)]
+def _drawn(draws: tuple[dict[str, None], set[str]], changes: list[Change]) -> list[str]:
+    """What in init drew random numbers on the host: lines that make generators, names of those that moved."""
+    lines, seeded = draws
+    moved = {path_text(c.path): c.after for c in changes if c.kind == "generator" and c.before is not None}
+    return [*lines, *(name for name, after in moved.items() if name not in seeded or not is_only_seeded(after))]
 
 
 def _stuck_note(names: list[str]) -> str:

@@ -8,6 +8,7 @@ import pickle
 import random
 import secrets
 import sys
+import time
 import uuid
 import weakref
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brainstate import ShortTermState
+from numpy.random import default_rng
 
 import shardinit
 
@@ -181,7 +183,28 @@ def notes_of(init):
     return [n for n in shardinit.discover(Host()).notes if "on the host" in n]
 
 
+OWN = np.random.default_rng(5)
+OWN_STATE = np.random.RandomState(5)
+OWN_PYTHON = random.Random(5)
+
+
+class HasOne:
+    rng = np.random.default_rng(7)
+
+
+def closed_over():
+    rng = np.random.default_rng(8)
+    return lambda m: rng.random()
+
+
 KEPT = {
+    "global of a file": lambda m: OWN.normal(),
+    "global RandomState": lambda m: OWN_STATE.rand(312)[0],  # a whole block of its numbers, and no seeding
+    "global Random": lambda m: OWN_PYTHON.random(),
+    "of a class": lambda m: HasOne.rng.random(),
+    "closed over": closed_over(),
+    "a whole block": lambda m: np.random.rand(312)[0],
+    "seeded first": lambda m: (np.random.seed(3), np.random.rand(2))[1],
     "np.random.rand": lambda m: np.random.rand(2),
     "random.random": lambda m: random.random(),
     "random.shuffle": lambda m: (random.shuffle([1, 2, 3]), 1.0)[1],
@@ -198,17 +221,23 @@ DROPPED = {
     "SystemRandom": lambda m: random.SystemRandom().random(),
     "os.urandom": lambda m: float(os.urandom(1)[0]),
     "secrets": lambda m: float(secrets.randbelow(9)),
+    "seeded by the time": lambda m: np.random.default_rng(time.time_ns()).random(),
+    "imported": lambda m: default_rng(3).random(),
+    "legacy": lambda m: np.random.RandomState(np.random.MT19937(3)).rand(),
+    "spawned": lambda m: np.random.default_rng(3).spawn(1)[0].random(),
+    "Philox": lambda m: np.random.Generator(np.random.Philox(3)).random(),
+    "token": lambda m: float(secrets.token_bytes(1)[0]),
+    "choice of secrets": lambda m: float(secrets.choice([1, 2])),
     "uuid": lambda m: float(uuid.uuid4().int % 7),
 }
-# Python 3.11 has no events by which a generator that was dropped could be seen.
-SEEN = KEPT | (DROPPED if sys.version_info >= (3, 12) else {})
+SEEN = KEPT | DROPPED
 
 
 @pytest.mark.parametrize("name", SEEN)
 def test_draws_on_the_host_are_named(name):
     (note,) = notes_of(SEEN[name])
     assert "the same on every lane" in note
-    if sys.version_info >= (3, 12):
+    if name in DROPPED or name == "kept":  # what was there before is named
         assert "test_host_objects.py" in note
 
 
@@ -223,6 +252,14 @@ def test_draws_on_the_host_are_named(name):
 )
 def test_seeding_is_no_draw(init):
     assert not notes_of(init)
+
+
+def test_watching_leaves_generators_of_python_and_numpy_as_they_are():
+    before = (np.random.bit_generator.ISeedSequence, random.Random.__init__, random._urandom, os.urandom)
+    assert notes_of(lambda m: random.Random(3).random())
+    with pytest.raises(ZeroDivisionError):
+        notes_of(lambda m: 1 / 0)
+    assert (np.random.bit_generator.ISeedSequence, random.Random.__init__, random._urandom, os.urandom) == before
 
 
 def test_a_module_that_was_discovered_draws_what_it_would_have_drawn():

@@ -98,7 +98,6 @@ class Product(brainstate.nn.Module):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("jax_disable_most_optimizations", True),
         ("jax_default_matmul_precision", "highest"),
         ("jax_debug_nans", True),
         ("jax_threefry_partitionable", False),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 HEADER = """\
+from typing import NamedTuple
+
 import brainstate
 import brainunit as u
 import jax
@@ -14,6 +16,8 @@ import shardinit
 from shardinit import NonBatchState
 
 R = brainstate.random
+ON_HOST = np.array([0.1, 0.2, 0.3], np.float32)
+ON_DEVICE = jnp.arange(6.0).reshape(2, 3) * 0.3
 
 
 @jax.custom_jvp
@@ -22,6 +26,36 @@ def softened(v):
 
 
 softened.defjvp(lambda primals, tangents: (softened(*primals), tangents[0]))
+
+
+@jax.custom_vjp
+def scaled(v):
+    return v * 1.1 + 0.2
+
+
+scaled.defvjp(lambda v: (scaled(v), None), lambda _, g: (g,))
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+@jax.tree_util.register_pytree_node_class
+class Record:
+    def __init__(self, value, label):
+        self.value, self.label = value, label
+
+    def tree_flatten(self):
+        return (self.value,), self.label
+
+    @classmethod
+    def tree_unflatten(cls, label, children):
+        return cls(*children, label)
+
+
+class Own(HiddenState):
+    pass
 """
 
 

@@ -2,20 +2,55 @@
 
 from dataclasses import dataclass, field
 
+import brainstate
 from hypothesis import strategies as st
 
 from tests.fuzz import operations as ops
+from tests.fuzz import samplers
 from tests.fuzz.program import Function, Keep, Let, Part, Program
 
-BATCHED = ("ParamState", "ShortTermState", "LongTermState", "HiddenState", "brainstate.BatchState")
-SETTINGS = ("jax.enable_x64(True)", "brainstate.environ.context(precision='bf16')", "jax.threefry_partitionable(False)")
+
+class Own(brainstate.HiddenState):
+    """As in programs."""
+
+
+CLASSES = {
+    "ParamState": brainstate.ParamState,
+    "ShortTermState": brainstate.ShortTermState,
+    "LongTermState": brainstate.LongTermState,
+    "HiddenState": brainstate.HiddenState,
+    "brainstate.BatchState": brainstate.BatchState,
+    "Own": Own,
+}
+SETTINGS = (
+    "jax.enable_x64(True)",
+    "brainstate.environ.context(precision='bf16')",
+    "brainstate.environ.context(precision=16)",
+    "jax.threefry_partitionable(False)",
+    "jax.default_matmul_precision('highest')",
+    "jax.debug_key_reuse(False)",
+)
+PLAIN = "contextlib.nullcontext()"
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
+    """Code of a value of one lane, and whether it differs by lane."""
+
     code: str
     kind: str
     shape: ops.Shape
+    by_lane: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A state that the program makes, for the filters of the out axes."""
+
+    name: str
+    state_class: str
+    tag: str | None
+    rank: int  # the least of its leaves'
     by_lane: bool
 
 
@@ -23,17 +58,25 @@ class Value:
 class Scope:
     """What the init under construction can refer to."""
 
+    slow: bool
     values: list[Value] = field(default_factory=list)
     lines: list[Let | Keep | str] = field(default_factory=list)
-    ranks: dict[str, int] = field(default_factory=dict)  # State class -> least rank of its leaves
+    made: list[Made] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
-    states: int = 0
+    attributes: int = 0
 
     def let(self, code: str, kind: str, shape: ops.Shape, by_lane: bool) -> Value:
         value = Value(f"x{sum(isinstance(line, Let) for line in self.lines)}", kind, shape, by_lane)
         self.lines.append(Let(value.code, code))
         self.values.append(value)
         return value
+
+    def name(self) -> str:
+        self.attributes += 1
+        return f"s{self.attributes - 1}"
+
+    def of_kind(self, kind: str) -> list[Value]:
+        return [v for v in self.values if v.kind == kind]
 
 
 @st.composite
@@ -49,46 +92,54 @@ def functions(draw, scope: Scope) -> str:
 def draws(draw, scope: Scope) -> None:
     """A draw from brainstate's generator, or from a key that is there."""
     shape = draw(st.sampled_from(ops.SHAPES))
-    keys = [v for v in scope.values if v.kind == "k"]
-    how = draw(st.sampled_from(("float", "float", "integer", "vector", "key") + ("keyed",) * (3 * bool(keys))))
-    if how == "key":
-        scope.let("R.split_key()", "k", (), True)
-    elif how == "vector":
-        code, kind, shape = draw(st.sampled_from(ops.VECTOR_DRAWS))
-        scope.let(f"R.{code}", kind, shape, True)
-    elif how == "keyed":
+    keys, slow = scope.of_kind("k"), scope.slow
+    how = draw(st.sampled_from("ffffiibo" + "kki" * bool(keys)))
+    if keys and draw(st.booleans()):
         key = draw(st.sampled_from(keys))
-        plain = [(c, "f", shape) for c in ops.KEYED] + [(c, "i", shape) for c in ops.KEYED_INTEGERS]
-        code, kind, shape = draw(st.sampled_from((*plain, *ops.KEYED_VECTORS)))
-        scope.let("jax.random." + code.format(key.code, S=shape), kind, shape, key.by_lane)
+        floats = samplers.KEYED + samplers.SLOW_KEYED * slow
+        integers = samplers.KEYED_INTEGERS + samplers.SLOW_KEYED_INTEGERS * slow
+        others = samplers.KEYED_OTHERS + samplers.SLOW_KEYED_OTHERS * slow
+        code, kind, shape = _sampler(draw, how, shape, floats, integers, (), others)
+        scope.let(code.format(key.code, S=shape), kind, shape, key.by_lane)
     else:
-        codes, kind = (ops.FLOAT_DRAWS, "f") if how == "float" else (ops.INTEGER_DRAWS, "i")
-        scope.let("R." + draw(st.sampled_from(codes)).format(S=shape), kind, shape, True)
+        floats = samplers.FLOATS + samplers.SLOW_FLOATS * slow
+        integers = samplers.INTEGERS + samplers.SLOW_INTEGERS * slow
+        others = samplers.OTHERS + samplers.SLOW_OTHERS * slow
+        code, kind, shape = _sampler(draw, how, shape, floats, integers, samplers.BOOLEANS, others)
+        scope.let(code.format(S=shape), kind, shape, True)
+
+
+def _sampler(draw, how, shape, floats, integers, booleans, others) -> tuple[str, str, ops.Shape]:
+    lines = {"f": floats, "i": integers, "b": booleans}.get(how)
+    return (draw(st.sampled_from(lines)), how, shape) if lines else draw(st.sampled_from(others))
 
 
 @st.composite
 def calls(draw, scope: Scope) -> None:
     """A function under jit, vmap, scan, cond and the like."""
-    values = [v for v in scope.values if v.kind == "f"]
-    if values:
-        value = draw(st.sampled_from(values))
-        code = draw(st.sampled_from(ops.CALLS + ops.VECTOR_CALLS * bool(value.shape)))
-        f, g = draw(functions(scope)), draw(functions(scope)) if "{G}" in code else ""
-        scope.let(code.format(value.code, F=f, G=g), "f", value.shape, value.by_lane)
+    values = scope.of_kind("f")
+    if not values:
+        return
+    value = draw(st.sampled_from(values))
+    others = [v for v in values if v.shape == value.shape]
+    code = draw(st.sampled_from(ops.CALLS + ops.PAIR_CALLS + ops.VECTOR_CALLS * bool(value.shape)))
+    other = draw(st.sampled_from(others)) if "{1}" in code else value
+    f, g = draw(functions(scope)), draw(functions(scope)) if "{G}" in code else ""
+    scope.let(code.format(value.code, other.code, F=f, G=g), "f", value.shape, value.by_lane or other.by_lane)
 
 
 @st.composite
 def applications(draw, scope: Scope) -> None:
     """An operation on values that are there."""
     kinds = {v.kind for v in scope.values}
-    fitting = [o for o in ops.OPERATIONS if set(o.takes) <= kinds]
-    if fitting:
-        operation = draw(st.sampled_from(fitting))
-        values = [draw(st.sampled_from([v for v in scope.values if v.kind == kind])) for kind in operation.takes]
-        shape = operation.shape(*(v.shape for v in values))
-        if shape is not None:
-            code = operation.code.format(*(v.code for v in values))
-            scope.let(code, operation.gives, shape, any(v.by_lane for v in values))
+    operation = draw(st.sampled_from([o for o in ops.OPERATIONS if set(o.takes) <= kinds] or [None]))
+    if operation is None:
+        return
+    values = [draw(st.sampled_from(scope.of_kind(kind))) for kind in operation.takes]
+    shape = operation.shape(*(v.shape for v in values))
+    if shape is not None:
+        code = operation.code.format(*(v.code for v in values))
+        scope.let(code, operation.gives, shape, operation.draws or any(v.by_lane for v in values))
 
 
 @st.composite
@@ -96,36 +147,62 @@ def shared(draw, scope: Scope) -> None:
     scope.let(*draw(st.sampled_from(ops.SHARED)), False)
 
 
+OF_ARRAYS = ("HiddenState", "Own")  # they take no other pytrees
+FORMS = ("plain",) * 5 + ("dict", "pair", "record", "constant", "attribute", "shared", "drawn")
+
+
 @st.composite
 def kept(draw, scope: Scope) -> None:
-    """A state, and a value that reads it; or an attribute."""
+    """A state, or an attribute outside of any."""
     recent = scope.values[-4:]
     if not recent:
         return
-    value = draw(st.sampled_from(recent))
-    name, form = f"s{scope.states}", draw(st.sampled_from(("plain",) * 5 + ("tree", "constant", "attribute", "shared")))
-    scope.states += 1
-    state_class = draw(st.sampled_from(BATCHED))
-    tag = draw(st.sampled_from((None, None, "tagged")))
-    if form == "attribute" and not value.by_lane:
-        scope.lines.append(Keep(name, None, value.code))
+    value, other = draw(st.sampled_from(recent)), draw(st.sampled_from(recent))
+    form = draw(
+        st.sampled_from(("plain",) * 5 + ("dict", "pair", "record", "constant", "attribute", "shared", "drawn"))
+    )
+    if form in ("attribute", "drawn") and value.kind != "q" and (form == "drawn" or not value.by_lane):
+        scope.lines.append(Keep(scope.name(), None, value.code))
         return
-    if form == "shared" and not value.by_lane:
-        state_class = "NonBatchState"
-    code, rank = value.code, len(value.shape)
-    if form == "tree":
-        other = draw(st.sampled_from(recent))
-        code, rank = f"{{'a': {value.code}, 'b': ({other.code}, 3, None)}}", 0
+    tree = form in ("dict", "pair", "record")
+    state_class = draw(st.sampled_from([c for c in CLASSES if not (tree and c in OF_ARRAYS)]))
+    tag = draw(st.sampled_from((None, None, "tagged")))
+    code, rank, by_lane = value.code, len(value.shape), value.by_lane
+    if form == "dict":
+        code, rank, by_lane = f"{{'a': {value.code}, 'b': [{other.code}, 3, None]}}", 0, value.by_lane or other.by_lane
+    elif form == "pair":
+        code, rank = f"Pair({value.code}, {other.code})", min(rank, len(other.shape))
+        by_lane = value.by_lane or other.by_lane
+    elif form == "record":
+        code = f"Record({value.code}, 'label')"
     elif form == "constant":
         state_class = "ShortTermState"  # the others want arrays
-        code, rank = draw(st.sampled_from(ops.VALUES)), 0
+        code, rank, by_lane = draw(st.sampled_from(ops.VALUES)), 0, False
+    if form == "shared" and not by_lane:
+        state_class = "NonBatchState"
+    name = scope.name()
     scope.lines.append(Keep(name, state_class, code, tag))
-    scope.ranks[state_class] = min(scope.ranks.get(state_class, 9), rank)
+    scope.made.append(Made(name, state_class, tag, rank, by_lane))
     if form == "plain":
-        scope.values.append(Value(f"self.{name}.value", value.kind, value.shape, value.by_lane))
+        scope.values.append(Value(f"self.{name}.value", value.kind, value.shape, by_lane))
 
 
-STEPS = (draws, draws, calls, applications, applications, shared, kept)
+@st.composite
+def rewritten(draw, scope: Scope) -> None:
+    """A state of this init gets another value, or a second name."""
+    states = [v for v in scope.values if v.code.startswith("self.s") and v.kind == "f"]
+    if not states:
+        return
+    state = draw(st.sampled_from(states))
+    attribute = state.code.removesuffix(".value")
+    if draw(st.booleans()):
+        scope.lines.append(f"self.{scope.name()} = {attribute}")
+    elif state.by_lane:
+        other = draw(st.sampled_from([v for v in scope.of_kind("f") if v.shape == state.shape]))
+        scope.lines.append(f"{state.code} = {state.code} * 0.5 + {other.code}")
+
+
+STEPS = (draws, draws, calls, applications, applications, applications, shared, kept, rewritten)
 
 
 @st.composite
@@ -136,59 +213,104 @@ def bodies(draw, scope: Scope, most: int) -> None:
     draw(kept(scope))
 
 
+def _matching(made: list[Made], code: str) -> list[Made]:
+    """States that a filter takes."""
+    if code in CLASSES:
+        return [m for m in made if m.state_class in CLASSES and issubclass(CLASSES[m.state_class], CLASSES[code])]
+    if code == "'tagged'":
+        return [m for m in made if m.tag]
+    if code.startswith("lambda"):
+        return _matching(made, "ParamState")
+    if code == "...":
+        return made
+    return [m for m in made if m.state_class in ("ParamState", "ShortTermState")]
+
+
+FILTERS = (
+    *CLASSES,
+    "'tagged'",
+    "lambda path, state: isinstance(state, ParamState)",
+    "...",
+    "(ParamState, ShortTermState)",
+    "brainstate.util.filter.Any(ParamState, ShortTermState)",
+)
+
+
 @st.composite
-def axes(draw, ranks: dict[str, int]) -> str:
-    """Filters of out axes that every leaf has."""
-    usable = [c for c in ranks if c != "NonBatchState"]
-    if not usable or not draw(st.booleans()):
-        return "None"
-    state_class = draw(st.sampled_from(usable))
-    below = [c for c in ranks if c not in ("NonBatchState",)]
-    related = {"ShortTermState": ("HiddenState",), "LongTermState": ("ParamState", "brainstate.BatchState")}
-    rank = min(ranks[c] for c in (state_class, *related.get(state_class, ())) if c in below)
-    axis = draw(st.sampled_from(range(-rank - 1, rank + 1)))
-    return f"{{{axis}: {state_class}}}"
+def axes(draw, made: list[Made]) -> str:
+    """Filters of out axes that every leaf has, and that no state fits two of."""
+    found: dict[int | None, str] = {}
+    taken: set[int] = set()
+    batched = [m for m in made if m.state_class != "NonBatchState"]
+    for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2)))):
+        code = draw(st.sampled_from(FILTERS))
+        states = _matching(made, code)
+        if not states or len(states) > len(_matching(batched, code)) or taken.intersection(map(id, states)):
+            continue
+        rank = min(m.rank for m in states)
+        none_too = [] if any(m.by_lane for m in states) else [None]
+        axis = draw(st.sampled_from([*range(-rank - 1, rank + 1), *none_too]))
+        if axis not in found:
+            found[axis] = code
+            taken.update(map(id, states))
+    pairs = ", ".join(f"{axis}: {code}" for axis, code in found.items())
+    return f"{{{pairs}}}" if found else "None"
+
+
+@st.composite
+def outside(draw, scope: Scope) -> list[str]:
+    """Lines of a constructor, for what exists before init."""
+    lines = []
+    if draw(st.integers(0, 3)) == 0:
+        lines.append("self.before = ParamState(jnp.arange(3.0) * 0.7)")
+        scope.values.append(Value("self.before.value", "f", (3,), False))
+    if draw(st.integers(0, 3)) == 0:
+        lines.append("self.held = np.array([0.1, 0.2, 0.3], np.float32)")
+        scope.values.append(Value("jnp.asarray(self.held)", "f", (3,), False))
+    if draw(st.integers(0, 4)) == 0:
+        lines.append("self.array = jnp.arange(3.0) * 1.7")
+        scope.values.append(Value("self.array", "f", (3,), False))
+    if draw(st.integers(0, 5)) == 0:
+        lines.append("self.rng = R.RandomState(3)")
+        scope.let("self.rng.normal(size=(3,))", "f", (3,), True)
+    return lines
+
+
+MODULES = (
+    "self.inner = Inner()",
+    "self.inner = Inner(); self.again = self.inner",
+    "self.inner = Inner(); self.more = [Inner(), Inner()]",
+    "self.inner = Inner(); self.more = {'a': Inner()}; self.again = self.more['a']",
+)
 
 
 @st.composite
 def programs(
-    draw, most: int = 6, sizes: tuple[int, ...] = (8, 8, 6, 3), settings: tuple[str, ...] = SETTINGS
+    draw,
+    most: int = 8,
+    sizes: tuple[int, ...] = (8, 8, 8, 6, 12, 3),
+    settings: tuple[str, ...] = SETTINGS,
+    slow: bool = True,
 ) -> Program:
-    """An init program of one to three modules."""
-    inner, outer = Scope(), Scope()
-    parts = []
-    constructor: list[str] = []
+    """An init program of one to four modules; one in four may draw by samplers that are slow to compile."""
+    slow = slow and draw(st.integers(0, 3)) == 0
+    inner, outer = Scope(slow), Scope(slow)
+    parts, constructor = [], []
     if draw(st.integers(0, 2)) == 0:
-        draw(bodies(inner, 2))
+        draw(bodies(inner, 3))
         parts.append(Part("Inner", (), tuple(inner.lines)))
-        constructor.append(draw(st.sampled_from(("self.inner = Inner()", "self.inner = [Inner(), Inner()][0]"))))
-        if draw(st.booleans()):
-            constructor.append("self.again = self.inner")
+        constructor += draw(st.sampled_from(MODULES)).split("; ")
         outer.functions = inner.functions
-        outer.values += [
-            Value(f"self.inner.{v.code.removeprefix('self.')}", v.kind, v.shape, v.by_lane)
-            for v in inner.values
-            if v.code.startswith("self.")
-        ]
-    if draw(st.integers(0, 3)) == 0:
-        constructor.append("self.before = ParamState(jnp.arange(3.0) * 0.7)")
-        outer.values.append(Value("self.before.value", "f", (3,), False))
-    if draw(st.integers(0, 3)) == 0:
-        constructor.append("self.held = np.array([0.1, 0.2, 0.3], np.float32)")
-        outer.values.append(Value("jnp.asarray(self.held)", "f", (3,), False))
-    if draw(st.integers(0, 5)) == 0:
-        constructor.append("self.rng = R.RandomState(3)")
-        outer.let("self.rng.normal(size=(3,))", "f", (3,), True)
+        own = [v for v in inner.values if v.code.startswith("self.")]
+        outer.values += [Value(f"self.inner.{v.code[5:]}", v.kind, v.shape, v.by_lane) for v in own]
+    constructor += draw(outside(outer))
     draw(bodies(outer, most))
     parts.append(Part("Outer", tuple(constructor), tuple(outer.lines), order=2))
-    ranks = dict(outer.ranks)
-    for state_class, rank in inner.ranks.items():
-        ranks[state_class] = min(rank, ranks.get(state_class, 9))
     return Program(
         tuple(outer.functions),
         tuple(parts),
         draw(st.sampled_from(sizes)),
-        draw(axes(ranks)),
+        draw(axes([*inner.made, *outer.made])),
         draw(st.sampled_from((None, None, "new"))),
-        draw(st.sampled_from(("contextlib.nullcontext()",) * 12 + settings)),
+        draw(st.sampled_from((PLAIN,) * 24 + settings)),
     )

@@ -1,20 +1,10 @@
 """Programs that a machine wrote, on meshes."""
 
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
-
-from tests.fuzz.compare import MANY, differences, eager
-from tests.fuzz.known import is_known
-from tests.fuzz.strategies import programs
+from tests.fuzz.compare import MANY
+from tests.fuzz.search import Search
 
 
-@settings(max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(programs(most=3, sizes=(8, 6), settings=()), st.sampled_from(MANY))
-def test_programs_on_meshes(program, target):
-    assume(not is_known(program, target))
-    try:
-        expected = eager(program)
-    except Exception:
-        assume(False)
-    found, _ = differences(program, expected, target)
-    assert not found, f"{target}\n" + "\n".join([*found, program.source])
+def test_programs_on_meshes():
+    search = Search(MANY, most=3, sizes=(8, 6), settings=(), slow=False)
+    assert search.chunk(1, 100, shrink=False) is None
+    assert search.counts["initializations"] > 80

@@ -1,0 +1,81 @@
+"""The search: programs that Hypothesis writes, each initialized by eager brainstate and on some targets."""
+
+import time
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.compare import MANY, ONE, Target, differences, eager
+from tests.fuzz.known import is_known, known_ulps
+from tests.fuzz.program import Program
+from tests.fuzz.strategies import programs
+
+
+class Difference(AssertionError):
+    """What shardinit and eager brainstate leave is not the same."""
+
+
+class Search:
+    """Compares, and counts what was compared.
+
+    Parameters
+    ----------
+    targets
+        Where to initialize.
+    most_targets
+        How many of them to try with one program.
+    until
+        When to stop, by ``time.monotonic``.
+    options
+        Of ``programs``.
+    """
+
+    def __init__(
+        self, targets: tuple[Target, ...] = ONE + MANY, *, most_targets: int = 1, until: float = 1e99, **options: Any
+    ):
+        picked = st.lists(st.sampled_from(targets), min_size=1, max_size=most_targets, unique=True)
+        self.examples = st.tuples(programs(**options), picked)
+        self.until = until
+        self.counts: Counter[str] = Counter()
+        self.primitives: set[str] = set()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{n} {what}" for what, n in self.counts.items()) + f"; {len(self.primitives)} primitives"
+
+    def compare(self, program: Program, targets: list[Target]) -> None:
+        """Raise if a program differs on one of the targets."""
+        targets = [t for t in targets if not is_known(program, t)]
+        if time.monotonic() > self.until or not targets:
+            return
+        try:
+            expected = eager(program)
+        except Exception:
+            self.counts["programs that brainstate refuses"] += 1
+            return
+        self.counts["programs"] += 1
+        for target in targets:
+            found, left = differences(program, expected, target, known_ulps(program, target))
+            self.counts["initializations" if left or found else "targets that do not take the lanes"] += 1
+            self.primitives |= left.primitives if left else set()
+            if found:
+                raise Difference(f"{target}\n" + "\n".join([*found, program.source]))
+
+    def chunk(self, number: int, most: int, *, shrink: bool = True) -> str | None:
+        """Write some programs from a seed; what the smallest that differs leaves, if one does."""
+        phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
+
+        @seed(number)
+        @settings(
+            max_examples=most, deadline=None, database=None, phases=phases, suppress_health_check=list(HealthCheck)
+        )
+        @given(self.examples)
+        def compare(example):
+            self.compare(*example)
+
+        try:
+            compare()
+        except Difference as difference:
+            return str(difference)
+        return None

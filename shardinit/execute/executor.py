@@ -22,7 +22,7 @@ from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.execute.memory import measured_peaks
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, run
-from shardinit.execute.write_back import measured_bytes, states_by_axis, write_back
+from shardinit.execute.write_back import leaf_value, measured_bytes, states_by_axis, write_back
 from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
@@ -227,6 +227,7 @@ def _shared_values(compiled: CompiledInit, values: Sequence[Any]) -> dict[str, s
 
 
 def _state_values(compiled: CompiledInit, values: Sequence[Any]) -> list[Any]:
+    """Values of the leaves of states, also of those that nothing had to be made for."""
     left = iter(values)
-    pairs = [(o, v) for o in compiled.program.outputs for v in [next(left) for _ in o.atoms]]
-    return [v for o, v in pairs if o.state is not None and v is not None]
+    pairs = [(o, atom, next(left)) for o in compiled.program.outputs for atom in o.atoms]
+    return [leaf_value(atom, value) for output, atom, value in pairs if output.state is not None]

@@ -54,10 +54,11 @@ def _states(program: LaneProgram) -> list[State]:
 def _leaves(program: LaneProgram, values: Sequence[Any]) -> list[tuple[Output, list[Any]]]:
     """Values of each output's leaves."""
     left = iter(values)
-    return [(o, [_value(atom, next(left)) for atom in o.atoms]) for o in program.outputs]
+    return [(o, [leaf_value(atom, next(left)) for atom in o.atoms]) for o in program.outputs]
 
 
-def _value(atom: Any, value: Any) -> Any:
+def leaf_value(atom: Any, value: Any) -> Any:
+    """Value of a leaf; of one that nothing had to be made for, what the trace has."""
     return atom.value if value is None else value
 
 

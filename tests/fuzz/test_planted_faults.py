@@ -14,7 +14,7 @@ from tests.fuzz.search import Search
 
 
 def search():
-    return Search((Target((8, 1), "auto"),), most=1, sizes=(8,), settings=(), slow=False).chunk(3, 12, shrink=False)
+    return Search((Target((8, 1), "auto"),), most=1, sizes=(8,), settings=(), slow=False).chunk(3, 8, shrink=False)
 
 
 def is_floats(value):
@@ -51,6 +51,10 @@ def wrong_key_of_one_lane():
     return mock.patch.object(run._Runner, "key_table", lambda *a: real(*a).at[:, 3, 0].add(1))
 
 
+def wrong_key_afterwards():
+    return mock.patch.object(executor, "key_after", lambda key, axis_size: key)
+
+
 def wrong_tags():
     real = executor.states_by_axis
 
@@ -66,14 +70,14 @@ FAULTS = {
     "a wrong key for one lane": (wrong_key_of_one_lane, "eager ["),
     "two lanes changed places": (lambda: made_otherwise(lambda v: jnp.roll(v, 1, axis=0)), "eager ["),
     "off by one in the last place": (lambda: made_otherwise(one_place_off), "eager ["),
-    "a wrong dtype": (lambda: made_otherwise(lambda v: v.astype(jnp.bfloat16)), "bfloat16"),
-    "a wrong weak type": (lambda: made_otherwise(weak), "True"),
+    "a wrong dtype": (lambda: made_otherwise(lambda v: v.astype(jnp.bfloat16)), "'bfloat16', False"),
+    "a wrong weak type": (lambda: made_otherwise(weak), "'float32', True"),
     "more bytes on a device than planned": (lambda: made_otherwise(on_every_device), "planned"),
     "a wrong random state afterwards": (
         lambda: mock.patch.object(executor, "key_after", lambda k, n: k),
         "keys DEFAULT",
     ),
-    "a wrong tag": (wrong_tags, "tag"),
+    "a wrong tag": (wrong_tags, "tag 'wrong'"),
 }
 
 

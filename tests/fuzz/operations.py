@@ -249,9 +249,7 @@ OPERATIONS = (
         {0} * np.array([1.0, 2.0, 3.0], np.float32)
         """,
     ),
-    *_rows(
-        "f", "i", same, "\n".join(f"({{0}} * 10).astype(jnp.{t})" for t in ("int8", "int16", "int32", "int64", "uint8"))
-    ),
+    *_rows("f", "i", same, "\n".join(f"({{0}} * 10).astype(jnp.{t})" for t in ("int8", "int16", "int32", "uint8"))),
     *_rows(
         "f",
         "c",

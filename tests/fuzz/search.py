@@ -11,6 +11,7 @@ from tests.fuzz.compare import MANY, ONE, Target, differences, eager
 from tests.fuzz.known import is_known, known_ulps
 from tests.fuzz.program import Program
 from tests.fuzz.strategies import programs
+from tests.fuzz.vocabulary import some
 
 
 class Difference(AssertionError):
@@ -28,15 +29,24 @@ class Search:
         How many of them to try with one program.
     until
         When to stop, by ``time.monotonic``.
+    slow
+        Whether to draw by samplers that are slow to compile, too.
     options
         Of ``programs``.
     """
 
     def __init__(
-        self, targets: tuple[Target, ...] = ONE + MANY, *, most_targets: int = 1, until: float = 1e99, **options: Any
+        self,
+        targets: tuple[Target, ...] = ONE + MANY,
+        *,
+        most_targets: int = 1,
+        until: float = 1e99,
+        slow: bool = True,
+        **options: Any,
     ):
+        self.slow = slow
         picked = st.lists(st.sampled_from(targets), min_size=1, max_size=most_targets, unique=True)
-        self.examples = st.tuples(programs(**options), picked)
+        self.picked, self.options = picked, options
         self.until = until
         self.counts: Counter[str] = Counter()
         self.primitives: set[str] = set()
@@ -63,14 +73,15 @@ class Search:
                 raise Difference(f"{target}\n" + "\n".join([*found, program.source]))
 
     def chunk(self, number: int, most: int, *, shrink: bool = True) -> str | None:
-        """Write some programs from a seed; what the smallest that differs leaves, if one does."""
+        """Write some programs of few words from a seed; what the smallest that differs leaves, if one does."""
+        examples = st.tuples(programs(words=some(number, self.slow), **self.options), self.picked)
         phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
 
         @seed(number)
         @settings(
             max_examples=most, deadline=None, database=None, phases=phases, suppress_health_check=list(HealthCheck)
         )
-        @given(self.examples)
+        @given(examples)
         def compare(example):
             self.compare(*example)
 

@@ -1,13 +1,14 @@
 """Hypothesis strategies that write init programs."""
 
+import re
 from dataclasses import dataclass, field
 
 import brainstate
 from hypothesis import strategies as st
 
-from tests.fuzz import operations as ops
-from tests.fuzz import samplers
+from tests.fuzz.operations import Shape
 from tests.fuzz.program import Function, Keep, Let, Part, Program
+from tests.fuzz.vocabulary import Vocabulary, whole
 
 
 class Own(brainstate.HiddenState):
@@ -39,7 +40,7 @@ class Value:
 
     code: str
     kind: str
-    shape: ops.Shape
+    shape: Shape
     by_lane: bool
 
 
@@ -58,14 +59,14 @@ class Made:
 class Scope:
     """What the init under construction can refer to."""
 
-    slow: bool
+    words: Vocabulary
     values: list[Value] = field(default_factory=list)
     lines: list[Let | Keep | str] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
     attributes: int = 0
 
-    def let(self, code: str, kind: str, shape: ops.Shape, by_lane: bool) -> Value:
+    def let(self, code: str, kind: str, shape: Shape, by_lane: bool) -> Value:
         value = Value(f"x{sum(isinstance(line, Let) for line in self.lines)}", kind, shape, by_lane)
         self.lines.append(Let(value.code, code))
         self.values.append(value)
@@ -82,7 +83,7 @@ class Scope:
 @st.composite
 def functions(draw, scope: Scope) -> str:
     """Name of a new function of one array."""
-    steps = draw(st.lists(st.sampled_from(ops.ELEMENTWISE), min_size=1, max_size=2))
+    steps = draw(st.lists(st.sampled_from(scope.words.elementwise), min_size=1, max_size=2))
     name = f"f{len(scope.functions)}"
     scope.functions.append(Function(name, tuple(step.replace("{0}", "v") for step in steps)))
     return name
@@ -91,25 +92,19 @@ def functions(draw, scope: Scope) -> str:
 @st.composite
 def draws(draw, scope: Scope) -> None:
     """A draw from brainstate's generator, or from a key that is there."""
-    shape = draw(st.sampled_from(ops.SHAPES))
-    keys, slow = scope.of_kind("k"), scope.slow
+    shape, words = draw(st.sampled_from(scope.words.shapes)), scope.words
+    keys = scope.of_kind("k")
     how = draw(st.sampled_from("ffffiibo" + "kki" * bool(keys)))
     if keys and draw(st.booleans()):
         key = draw(st.sampled_from(keys))
-        floats = samplers.KEYED + samplers.SLOW_KEYED * slow
-        integers = samplers.KEYED_INTEGERS + samplers.SLOW_KEYED_INTEGERS * slow
-        others = samplers.KEYED_OTHERS + samplers.SLOW_KEYED_OTHERS * slow
-        code, kind, shape = _sampler(draw, how, shape, floats, integers, (), others)
+        code, kind, shape = _sampler(draw, how, shape, words.keyed, words.keyed_integers, (), words.keyed_others)
         scope.let(code.format(key.code, S=shape), kind, shape, key.by_lane)
     else:
-        floats = samplers.FLOATS + samplers.SLOW_FLOATS * slow
-        integers = samplers.INTEGERS + samplers.SLOW_INTEGERS * slow
-        others = samplers.OTHERS + samplers.SLOW_OTHERS * slow
-        code, kind, shape = _sampler(draw, how, shape, floats, integers, samplers.BOOLEANS, others)
+        code, kind, shape = _sampler(draw, how, shape, words.floats, words.integers, words.booleans, words.others)
         scope.let(code.format(S=shape), kind, shape, True)
 
 
-def _sampler(draw, how, shape, floats, integers, booleans, others) -> tuple[str, str, ops.Shape]:
+def _sampler(draw, how, shape, floats, integers, booleans, others) -> tuple[str, str, Shape]:
     lines = {"f": floats, "i": integers, "b": booleans}.get(how)
     return (draw(st.sampled_from(lines)), how, shape) if lines else draw(st.sampled_from(others))
 
@@ -122,7 +117,8 @@ def calls(draw, scope: Scope) -> None:
         return
     value = draw(st.sampled_from(values))
     others = [v for v in values if v.shape == value.shape]
-    code = draw(st.sampled_from(ops.CALLS + ops.PAIR_CALLS + ops.VECTOR_CALLS * bool(value.shape)))
+    words = scope.words
+    code = draw(st.sampled_from(words.calls + words.pair_calls + words.vector_calls * bool(value.shape)))
     other = draw(st.sampled_from(others)) if "{1}" in code else value
     f, g = draw(functions(scope)), draw(functions(scope)) if "{G}" in code else ""
     scope.let(code.format(value.code, other.code, F=f, G=g), "f", value.shape, value.by_lane or other.by_lane)
@@ -132,7 +128,7 @@ def calls(draw, scope: Scope) -> None:
 def applications(draw, scope: Scope) -> None:
     """An operation on values that are there."""
     kinds = {v.kind for v in scope.values}
-    operation = draw(st.sampled_from([o for o in ops.OPERATIONS if set(o.takes) <= kinds] or [None]))
+    operation = draw(st.sampled_from([o for o in scope.words.operations if set(o.takes) <= kinds] or [None]))
     if operation is None:
         return
     values = [draw(st.sampled_from(scope.of_kind(kind))) for kind in operation.takes]
@@ -144,7 +140,7 @@ def applications(draw, scope: Scope) -> None:
 
 @st.composite
 def shared(draw, scope: Scope) -> None:
-    scope.let(*draw(st.sampled_from(ops.SHARED)), False)
+    scope.let(*draw(st.sampled_from(scope.words.shared)), False)
 
 
 OF_ARRAYS = ("HiddenState", "Own")  # they take no other pytrees
@@ -177,7 +173,7 @@ def kept(draw, scope: Scope) -> None:
         code = f"Record({value.code}, 'label')"
     elif form == "constant":
         state_class = "ShortTermState"  # the others want arrays
-        code, rank, by_lane = draw(st.sampled_from(ops.VALUES)), 0, False
+        code, rank, by_lane = draw(st.sampled_from(scope.words.values)), 0, False
     if form == "shared" and not by_lane:
         state_class = "NonBatchState"
     name = scope.name()
@@ -215,15 +211,12 @@ def bodies(draw, scope: Scope, most: int) -> None:
 
 def _matching(made: list[Made], code: str) -> list[Made]:
     """States that a filter takes."""
-    if code in CLASSES:
-        return [m for m in made if m.state_class in CLASSES and issubclass(CLASSES[m.state_class], CLASSES[code])]
-    if code == "'tagged'":
-        return [m for m in made if m.tag]
-    if code.startswith("lambda"):
-        return _matching(made, "ParamState")
     if code == "...":
         return made
-    return [m for m in made if m.state_class in ("ParamState", "ShortTermState")]
+    if code == "'tagged'":
+        return [m for m in made if m.tag]
+    wanted = tuple(cls for name, cls in CLASSES.items() if re.search(rf"\b{name}\b", code))
+    return [m for m in made if m.state_class in CLASSES and issubclass(CLASSES[m.state_class], wanted)]
 
 
 FILTERS = (
@@ -290,11 +283,10 @@ def programs(
     most: int = 8,
     sizes: tuple[int, ...] = (8, 8, 8, 6, 12, 3),
     settings: tuple[str, ...] = SETTINGS,
-    slow: bool = True,
+    words: Vocabulary | None = None,
 ) -> Program:
-    """An init program of one to four modules; one in four may draw by samplers that are slow to compile."""
-    slow = slow and draw(st.integers(0, 3)) == 0
-    inner, outer = Scope(slow), Scope(slow)
+    """An init program of one to four modules."""
+    inner, outer = (Scope(words or whole()) for _ in range(2))
     parts, constructor = [], []
     if draw(st.integers(0, 2)) == 0:
         draw(bodies(inner, 3))

@@ -134,11 +134,8 @@ def eager(program: Program) -> Left:
     return run(program, lambda m, arguments: brainstate.transform.vmap2_new_states(m, {}, **arguments))
 
 
-def differences(program: Program, expected: Left, target: Target, everywhere: int = 0) -> tuple[list[str], Left | None]:
-    """Everything in which shardinit leaves something else than eager brainstate.
-
-    ``everywhere`` is how many units in the last place each state may be off, beside those that the receipt names.
-    """
+def differences(program: Program, expected: Left, target: Target) -> tuple[list[str], Left | None]:
+    """Everything in which shardinit leaves something else than eager brainstate."""
     try:
         found = run(program, target.initialize)
     except (shardinit.PlanError, shardinit.MemoryBudgetError):  # the target does not fit the lanes: documented
@@ -153,11 +150,10 @@ def differences(program: Program, expected: Left, target: Target, everywhere: in
         if len(ours) != len(group):
             out.append(f"axis {axis}: {len(ours)} states, eager {len(group)}")
         for mine, theirs in zip(ours, group, strict=False):
-            ulps = max(everywhere, ULPS if theirs[0] in said else 0)
-            out += [f"{theirs[0]}: {what}" for what in _state(mine, theirs, ulps)]
+            out += [f"{theirs[0]}: {what}" for what in _state(mine, theirs, theirs[0] in said)]
     for what in ("attributes", "keys"):
         a, b = getattr(found, what), getattr(expected, what)
-        out += [f"{what} {k}: {x}" for k in b for x in _leaves(a.get(k, []), b[k], everywhere)]
+        out += [f"{what} {k}: {x}" for k in b for x in _leaves(a.get(k, []), b[k], False)]
     return out, found
 
 
@@ -166,20 +162,20 @@ def named_in(notes: tuple[str, ...]) -> set[str]:
     return {name for note in notes for m in [SAID.search(note)] if m for name in m["names"].split(", ")}
 
 
-def _state(mine: tuple, theirs: tuple, ulps: int) -> list[str]:
+def _state(mine: tuple, theirs: tuple, close: bool) -> list[str]:
     words = ("name", "class", "tag", "stack level", "tree")
     out = [f"{w} {a!r}, eager {b!r}" for w, a, b in zip(words, mine, theirs, strict=False) if a != b]
-    return out + _leaves(mine[-1], theirs[-1], ulps)
+    return out + _leaves(mine[-1], theirs[-1], close)
 
 
-def _leaves(mine: list, theirs: list, ulps: int) -> list[str]:
+def _leaves(mine: list, theirs: list, close: bool) -> list[str]:
     if len(mine) != len(theirs):
         return [f"{len(mine)} leaves, eager {len(theirs)}"]
     out = []
     for (a, *a_type), (b, *b_type) in zip(mine, theirs, strict=True):
         if a_type != b_type or a.shape != b.shape:
             out.append(f"{a_type} {a.shape}, eager {b_type} {b.shape}")
-        elif a.tobytes() != b.tobytes() and not (ulps and _is_close(a, b, ulps)):
+        elif a.tobytes() != b.tobytes() and not (close and _is_close(a, b)):
             where = np.flatnonzero(np.ravel(_bits(a) != _bits(b)))[:3]
             out.append(f"{a_type[1]}{list(a.shape)} {np.ravel(a)[where]}, eager {np.ravel(b)[where]}")
     return out
@@ -189,7 +185,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view(f"u{array.itemsize}") if array.itemsize in (1, 2, 4, 8) else array
 
 
-def _is_close(a: np.ndarray, b: np.ndarray, ulps: int) -> bool:
+def _is_close(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether it is a matter of last bits; of integers and booleans after such sums anything can be."""
     if a.dtype.kind in "iub":
         return True
@@ -197,4 +193,4 @@ def _is_close(a: np.ndarray, b: np.ndarray, ulps: int) -> bool:
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     a, b = a.astype(wide), b.astype(wide)
     scale = np.max(np.abs(b), where=np.isfinite(b), initial=float(kind.tiny))
-    return bool(np.allclose(a, b, rtol=0.0, atol=float(kind.eps) * ulps * scale, equal_nan=True))
+    return bool(np.allclose(a, b, rtol=0.0, atol=float(kind.eps) * ULPS * scale, equal_nan=True))

@@ -89,10 +89,10 @@ def test_flags_of_the_compiler_are_in_the_key(monkeypatch):
     assert private_jax.configuration() != before
 
 
-class Product(brainstate.nn.Module):
+class Scaled(brainstate.nn.Module):
     def init_state(self):
         drawn = brainstate.random.normal(size=(5, 5))
-        self.w = brainstate.ParamState(drawn @ drawn)
+        self.w = brainstate.ParamState(drawn * 0.5 + 1.0)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ class Product(brainstate.nn.Module):
 )
 def test_a_setting_compiles_anew_and_without_it_what_was_there_is_used(name, value):
     def initialize(make):
-        module = Product()
+        module = Scaled()
         brainstate.random.seed(1)
         return make(module), np.asarray(module.w.value)
 

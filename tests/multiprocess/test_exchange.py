@@ -6,6 +6,7 @@ BEFORE = """
 import os
 import jax
 import shardinit
+from shardinit.errors import DisagreementError, JoinError
 from shardinit.exchange import agree, exchange
 from shardinit.private_jax import distributed_state
 os.environ["SHARDINIT_PEER_TIMEOUT"] = "20"
@@ -13,10 +14,10 @@ RANKS = tuple(range(len(jax.devices())))  # starts the backend, which needs all 
 def attempt(title, make, *arguments):
     try:
         print(title, make(*arguments), flush=True)
-    except (shardinit.DisagreementError, shardinit.JoinError) as error:
+    except (DisagreementError, JoinError) as error:
         print(title, type(error).__name__, error, flush=True)
 def together(name):
-    distributed_state.client.wait_at_barrier(name, 20_000)
+    distributed_state.client.wait_at_barrier(name, 60_000)
 """
 
 

@@ -189,7 +189,11 @@ _PLACES = frozenset({"jax_default_device", "jax_no_execution", "check_vma", "jax
 
 
 def _settings() -> dict[str, Any]:
-    """Every setting that JAX itself makes part of its traces, but for ``_PLACES``; named by JAX since 0.10.2."""
+    """Every setting that JAX itself makes part of its traces, but for ``_PLACES``.
+
+    JAX names them since 0.10.2; before that there is no such function, and beside an older jaxlib it is one that raises
+    NotImplementedError. There all settings are taken: more programs than needed count as different, never fewer.
+    """
     try:
         traced = set(_config.trace_context_names())
     except (AttributeError, NotImplementedError):

@@ -20,21 +20,22 @@ from shardinit.compile.fingerprint import environment_fields, program_fields
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import key_program, piece_program, strategy_of, table_shape
 from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
+from shardinit.compile.notes import numerics_notes
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
 from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
 from shardinit.exchange import agree, is_shared, processes_of
 from shardinit.lane.checks import Check
 from shardinit.lane.digest import NOTHING, Content
-from shardinit.lane.equations import UNKNOWN, Atom, Variable
+from shardinit.lane.equations import Atom, Variable
 from shardinit.lane.key_rows import KeyTable
-from shardinit.lane.primitives import accumulates, calls_back, contains, unknown_primitives
+from shardinit.lane.primitives import calls_back
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.callbacks import runs_on_one_device
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
 from shardinit.plan.planner import check_traced_size
-from shardinit.plan.rounding import VECTOR, taking_lanes_together
+from shardinit.plan.rounding import pieces_rounded, taking_lanes_together
 from shardinit.private_jax import configuration, entered
 from shardinit.wording import counted, kind_of
 
@@ -194,7 +195,7 @@ def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: f
         sum(len(o.atoms) for o in program.outputs),
         time.perf_counter() - started,
         compiler.cached,
-        _numerics_notes(program, plan, work),
+        numerics_notes(program, plan, work),
     )
 
 
@@ -205,8 +206,8 @@ def prepare(
 
     ``mesh`` may be abstract, or of devices that are not there.
     """
-    exact = plan.numerics == "exact"
-    layout = Layout(mesh, plan.lanes_axis, plan.padded_axis_size, plan.axis_size, program.axis_name, exact)
+    exact, on_cpu = plan.numerics == "exact", plan.topology.platform == "cpu"
+    layout = Layout(mesh, plan.lanes_axis, plan.padded_axis_size, plan.axis_size, program.axis_name, exact, on_cpu)
     whole_lanes = has_whole_lanes(plan.states, plan.lanes_axis)
     work = program.work(on_mesh=bool(plan.mesh_axes), whole_lanes=whole_lanes)
     placements = _placements(program, plan, work)
@@ -230,7 +231,7 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
     order = [piece for step in plan.steps for piece in step.pieces]
     if plan.of_program and sorted(order) == list(range(len(work.pieces))):
         slices = {piece: step.slices for step in plan.steps for piece in step.pieces}
-        return order, [slices[at] for at in range(len(work.pieces))], _pieces(plan, "whole")
+        return order, [slices[at] for at in range(len(work.pieces))], pieces_rounded(plan, "whole")
     if plan.memory_budget is not None:
         raise PlanError(
             f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
@@ -240,10 +241,6 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
     return [*linked, *alone], [1] * len(work.pieces), together
-
-
-def _pieces(plan: InitPlan, rounding: str) -> set[int]:
-    return {piece for step in plan.steps if step.rounding == rounding for piece in step.pieces}
 
 
 def _placements(program: LaneProgram, plan: InitPlan, work: Work) -> dict[int, Placement]:
@@ -269,48 +266,6 @@ def _handed_on(atom: Atom, layout: Layout) -> Placement:
     ):
         return Placement(0, (None, *plain), "local")
     return Placement(0, (layout.lanes_axis, *plain), "shard_map" if layout.lanes_axis else "vmap")
-
-
-def _numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[str, ...]:
-    """Say where a last bit can differ from brainstate's, and what is not known."""
-    notes = _unknown_notes(program, work)
-    if plan.numerics == "fused":
-        text = "numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's"
-        return (*notes, text)
-    sums = [v for e in work.equations if accumulates(e) and not contains(e, frozenset({UNKNOWN})) for v in e.outputs]
-    if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
-        text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
-        notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
-    uneven = [atom for at in _uneven(plan, work) for _, atom in work.pieces[at][1].outputs]
-    text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
-    more = f"A device's elements should be a multiple of {VECTOR}"
-    notes += [f"{text}: {listed(names)}. {more}" for names in _made_from(uneven, program, work)]
-    return tuple(notes)
-
-
-def _unknown_notes(program: LaneProgram, work: Work) -> list[str]:
-    unknown = [e for e in work.equations if contains(e, frozenset({UNKNOWN}))]
-    primitives = listed(sorted(set().union(*map(unknown_primitives, unknown))))
-    text = f"primitives that shardinit does not know ({primitives}), which may depend on the lanes that a device has"
-    made = [v for e in unknown for v in e.outputs]
-    return [f"{text}: {listed(names)}" for names in _made_from(made, program, work)]
-
-
-def _uneven(plan: InitPlan, work: Work) -> set[int]:
-    """Pieces that may round by place; a plan of specs alone has not looked."""
-    if plan.of_program or plan.topology.platform != "cpu" or plan.lane_shards == 1:
-        return _pieces(plan, "uneven") if plan.of_program else set()
-    return {at for at, spec in enumerate(work.specs) if spec.elements}
-
-
-def _made_from(atoms: Sequence[Atom], program: LaneProgram, work: Work) -> list[list[str]]:
-    """Names of the outputs that some values go into, also by way of other pieces; no list if there are none."""
-    reached = set(atoms)
-    for equation in work.equations:
-        if not reached.isdisjoint(equation.inputs):
-            reached.update(equation.outputs)
-    names = [o.spec.name for o in program.outputs if not reached.isdisjoint(o.atoms)]
-    return [names] if names else []
 
 
 def layout_for(program: UniqueProgram, layout: Layout) -> Layout:

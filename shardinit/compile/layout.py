@@ -26,6 +26,8 @@ class Layout:
         Name of the mapped axis that collectives in init use.
     exact
         Whether XLA must not fuse over operation boundaries.
+    rounds_by_place
+        Whether last bits depend on the loop around an operation, as on a CPU.
     """
 
     mesh: Mesh | None
@@ -34,6 +36,7 @@ class Layout:
     kept: int
     axis_name: Any
     exact: bool
+    rounds_by_place: bool
 
     @property
     def shards(self) -> int:

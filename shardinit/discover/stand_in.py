@@ -3,6 +3,7 @@
 import copyreg
 import inspect
 import sys
+from abc import abstractmethod
 from functools import partial
 from typing import Any
 
@@ -27,14 +28,14 @@ class StandIn(Tracer):
     __slots__ = ("__dict__",)
     __array_priority__ = 100  # of arrays; tracers have more
 
+    @abstractmethod
     def concrete(self, what: str) -> jax.Array:
         """Compute the value, which ``what`` needs, or raise ``ConcreteValueError``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def is_shared(self) -> bool:
         """Whether there is a concrete array."""
-        raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
         try:

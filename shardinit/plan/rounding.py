@@ -13,7 +13,7 @@ Some operations give a lane other values by the lanes beside it, on every backen
 import math
 from collections.abc import Sequence
 
-from shardinit.plan.init_plan import LeafPlan, Rounding, StatePlan
+from shardinit.plan.init_plan import InitPlan, LeafPlan, Rounding, StatePlan
 from shardinit.plan.placement import MeshChoice
 from shardinit.plan.specs import PieceSpec
 
@@ -69,6 +69,11 @@ def taking_lanes_together(pieces: Sequence[PieceSpec]) -> set[int]:
             found.add(at)
             read.update(piece.reads)
     return found
+
+
+def pieces_rounded(plan: InitPlan, rounding: Rounding) -> set[int]:
+    """Return the pieces that a plan decided so."""
+    return {piece for step in plan.steps if step.rounding == rounding for piece in step.pieces}
 
 
 def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int:

@@ -59,6 +59,8 @@ def test_what_the_compiler_needs_beyond_the_budget_is_refused_before_anything_ru
 
 @pytest.mark.parametrize("error", [AttributeError, NotImplementedError])
 def test_a_compiler_that_tells_nothing_leaves_the_plan_in_force(error):
+    """JAX documents NotImplementedError for backends that cannot tell, and not all executables have the method."""
+
     class Executable:
         def memory_analysis(self):
             raise error

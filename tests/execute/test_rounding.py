@@ -3,12 +3,17 @@
 import sys
 
 import brainstate
+import jax
 import jax.numpy as jnp
 import pytest
 from brainstate import ParamState
+from jax.sharding import AbstractMesh, AxisType
 
 import shardinit
+from shardinit.compile.compiler import layout_for, prepare
+from shardinit.compile.lowering import piece_program
 from shardinit.plan import rounding
+from shardinit.private_jax import entered
 from tests.conftest import mesh_of
 from tests.modules import Normalized
 from tests.reference import assert_like_brainstate
@@ -51,3 +56,17 @@ def test_a_plan_of_specs_alone_names_them_too():
     program = shardinit.discover(module)
     planned = shardinit.plan(program.specs, shardinit.Topology("cpu", 8), axis_size=8)
     assert any("vectors" in note for note in shardinit.compile(program, planned).notes)
+
+
+@pytest.mark.parametrize(("topology", "conditionals"), [("cpu:8", True), ("h100:1x8", False)])
+def test_loops_of_their_own_are_for_a_cpu_alone(topology, conditionals):
+    """On a GPU a conditional would wait for the host, and its memory is not what is planned for one there."""
+    with jax.default_prng_impl("rbg"):  # every device computes all lanes, on every platform
+        brainstate.random.seed(0)
+        plan = shardinit.plan(shardinit.discover(Small()), topology, axis_size=8)
+    mesh = AbstractMesh((8,), ("lanes",), axis_types=(AxisType.Auto,))
+    with entered(plan.program.settings):
+        work, layout, unique, _ = prepare(plan.program, plan, mesh)
+        made = [piece_program(program, work.tables, layout_for(program, layout)) for program in unique]
+    assert {program.whole for program in unique} == {True}
+    assert {" cond[" in str(jitted.trace(*arguments).jaxpr) for jitted, arguments in made} == {conditionals}

@@ -1,0 +1,52 @@
+"""What a user should know about the values of a compiled program, in sentences."""
+
+from collections.abc import Sequence
+
+from shardinit.discover.program import LaneProgram, listed
+from shardinit.lane.equations import UNKNOWN, Atom
+from shardinit.lane.primitives import accumulates, contains, unknown_primitives
+from shardinit.lane.work import Work
+from shardinit.plan.init_plan import InitPlan
+from shardinit.plan.rounding import VECTOR, pieces_rounded
+
+
+def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[str, ...]:
+    """Say where a last bit can differ from brainstate's, and what is not known."""
+    notes = _unknown_notes(program, work)
+    if plan.numerics == "fused":
+        text = "numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's"
+        return (*notes, text)
+    sums = [v for e in work.equations if accumulates(e) and not contains(e, frozenset({UNKNOWN})) for v in e.outputs]
+    if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
+        text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
+        notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
+    uneven = [atom for at in _uneven(plan, work) for _, atom in work.pieces[at][1].outputs]
+    text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
+    more = f"A device's elements should be a multiple of {VECTOR}"
+    notes += [f"{text}: {listed(names)}. {more}" for names in _made_from(uneven, program, work)]
+    return tuple(notes)
+
+
+def _unknown_notes(program: LaneProgram, work: Work) -> list[str]:
+    unknown = [e for e in work.equations if contains(e, frozenset({UNKNOWN}))]
+    primitives = listed(sorted(set().union(*map(unknown_primitives, unknown))))
+    text = f"primitives that shardinit does not know ({primitives}), which may depend on the lanes that a device has"
+    made = [v for e in unknown for v in e.outputs]
+    return [f"{text}: {listed(names)}" for names in _made_from(made, program, work)]
+
+
+def _uneven(plan: InitPlan, work: Work) -> set[int]:
+    """Pieces that may round by place; a plan of specs alone has not looked."""
+    if plan.of_program or plan.topology.platform != "cpu" or plan.lane_shards == 1:
+        return pieces_rounded(plan, "uneven") if plan.of_program else set()
+    return {at for at, spec in enumerate(work.specs) if spec.elements}
+
+
+def _made_from(atoms: Sequence[Atom], program: LaneProgram, work: Work) -> list[list[str]]:
+    """Names of the outputs that some values go into, also by way of other pieces; no list if there are none."""
+    reached = set(atoms)
+    for equation in work.equations:
+        if not reached.isdisjoint(equation.inputs):
+            reached.update(equation.outputs)
+    names = [o.spec.name for o in program.outputs if not reached.isdisjoint(o.atoms)]
+    return [names] if names else []

@@ -237,10 +237,13 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
             f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
             "when it is of specs alone. Plan with what discover returns."
         )
-    together = taking_lanes_together(work.specs) if plan.mesh_axes else set()
+    if plan.mesh_devices > 1:
+        whole = taking_lanes_together(work.specs)
+    else:  # one device has all lanes anyhow
+        whole = {at for at, spec in enumerate(work.specs) if spec.elements and not spec.local}
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
-    return [*linked, *alone], [1] * len(work.pieces), together
+    return [*linked, *alone], [1] * len(work.pieces), whole
 
 
 def _placements(program: LaneProgram, plan: InitPlan, work: Work) -> dict[int, Placement]:

@@ -32,7 +32,7 @@ def make_mesh(plan: InitPlan) -> Mesh | None:
 def _evenly(devices: list[jax.Device], plan: InitPlan) -> list[jax.Device]:
     """Take as many groups of `model` devices of each node as of the others, or one more: none is left without."""
     model = dict(plan.mesh_axes).get("model", 1)
-    groups = math.prod(size for _, size in plan.mesh_axes) // model
+    groups = plan.mesh_devices // model
     fast = plan.topology.fast_devices
     nodes = plan.topology.devices // fast
     shares = [groups // nodes + (node < groups % nodes) for node in range(nodes)]

@@ -36,9 +36,11 @@ def _unknown_notes(program: LaneProgram, work: Work) -> list[str]:
 
 
 def _uneven(plan: InitPlan, work: Work) -> set[int]:
-    """Pieces that may round by place; a plan of specs alone has not looked."""
-    if plan.of_program or plan.topology.platform != "cpu" or plan.lane_shards == 1:
-        return pieces_rounded(plan, "uneven") if plan.of_program else set()
+    """Pieces that may round by place; a plan of specs alone has not looked (on one device they are computed apart)."""
+    if plan.of_program:
+        return pieces_rounded(plan, "uneven")
+    if plan.topology.platform != "cpu" or plan.mesh_devices == 1:
+        return set()
     return {at for at, spec in enumerate(work.specs) if spec.elements}
 
 

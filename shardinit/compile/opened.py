@@ -8,25 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax import lax
-from jax.extend.core import Literal
 
-from shardinit.lane.equations import name_of
+from shardinit.lane.equations import evaluate_jaxpr, name_of
 
 Step = Callable[[Any, Sequence[Any]], Sequence[Any]]  # an equation and its inputs -> its outputs
 
 
 def evaluate_opened(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], new_steps: Callable[[], Step]):
     """Evaluate a jaxpr step by step, with a new maker of steps inside of every loop."""
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
     step = new_steps()
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        known.update(zip(equation.outvars, _evaluate(equation, inputs, step, new_steps), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return evaluate_jaxpr(jaxpr, (*constants, *arguments), lambda e, inputs: _evaluate(e, inputs, step, new_steps))
 
 
 def _evaluate(equation: Any, inputs: Sequence[Any], step: Step, new_steps: Callable[[], Step]) -> Sequence[Any]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from shardinit.lane.equations import Constant, as_atom, name_of
+from shardinit.lane.equations import Constant, as_atom, evaluate_jaxpr, name_of
 from shardinit.lane.primitives import MOVES
 from shardinit.private_jax import UNSPECIFIED, bind
 
@@ -108,15 +108,11 @@ def _is_indifferent_inside(equation: Any, known: set[Any]) -> bool:
 
 
 def _evaluate(jaxpr: Any, arguments: Sequence[Any], given: Iterator[Any]) -> list[Any]:
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), arguments, strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        values, params = [read(a) for a in equation.invars], equation.params
+    def step(equation, values):
+        params = equation.params
         if name_of(equation.primitive) == "jit":
             params, constants = opened(params)
             values += [next(given) for _ in constants]
-        known.update(zip(equation.outvars, bind(equation.primitive, params, values), strict=True))
-    return [read(a) for a in jaxpr.outvars]
+        return bind(equation.primitive, params, values)
+
+    return evaluate_jaxpr(jaxpr, arguments, step)

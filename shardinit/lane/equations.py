@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Literal as JaxprLiteral
 from jax.extend.core import Primitive
 
 from shardinit.private_jax import Settings, bind, entered, is_known
@@ -194,6 +195,18 @@ def name_of(primitive: Primitive) -> str:
 def primitive_names(primitive: Primitive, params: dict[str, Any]) -> frozenset[str]:
     """Names of a primitive and of all primitives in the jaxprs among its parameters, however deep."""
     return frozenset({name_of(primitive)}).union(*map(_names_in, jaxprs_of(params)))
+
+
+def evaluate_jaxpr(jaxpr: Any, arguments: Iterable[Any], step: Callable[[Any, list[Any]], Iterable[Any]]) -> list[Any]:
+    """Evaluate a jaxpr; its constants come before the other arguments, ``step`` applies an equation to its inputs."""
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), arguments, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, JaxprLiteral) else known[atom]
+
+    for equation in jaxpr.eqns:
+        known.update(zip(equation.outvars, step(equation, [read(a) for a in equation.invars]), strict=True))
+    return [read(a) for a in jaxpr.outvars]
 
 
 def equations_in(params: dict[str, Any]) -> Iterator[Any]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive, Var
 
+from shardinit.lane.equations import name_of
 from shardinit.lane.primitives import has_checks_inside, pure_equation
 from shardinit.private_jax import UNSPECIFIED
-
-JIT = frozenset({"jit", "pjit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Effect:
 
 def lift_effects(primitive: Primitive, params: dict[str, Any]) -> tuple[dict[str, Any], list[Effect]]:
     """Take the effects out of the parameters of a ``jit``; its new results come after its own."""
-    if primitive.name not in JIT or not params["jaxpr"].jaxpr.effects:
+    if name_of(primitive) != "jit" or not params["jaxpr"].jaxpr.effects:
         return params, []
     pure, effects = _lifted(params["jaxpr"].jaxpr)
     if not effects:
@@ -58,7 +57,7 @@ def _lifted(jaxpr: Jaxpr) -> tuple[Jaxpr, list[JaxprEqn]]:
     kept: list[JaxprEqn] = []
     effects: list[JaxprEqn] = []
     for equation in jaxpr.eqns:
-        if equation.effects and equation.primitive.name in JIT:
+        if equation.effects and name_of(equation.primitive) == "jit":
             equation, inner = _lifted_jit(equation)
             effects += inner
         elif equation.effects and used.isdisjoint(equation.outvars):

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
-from shardinit.lane.equations import jaxprs_of, name_of
+from shardinit.lane.equations import evaluate_jaxpr, jaxprs_of, name_of
 from shardinit.private_jax import UNSPECIFIED, bind
 
 CONSTRAINTS = frozenset({"sharding_constraint", "reshard", "layout_constraint"})
@@ -80,21 +80,14 @@ def _traced_anew(closed: Any) -> Any:
     if closed.jaxpr not in _anew:
         arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in closed.in_avals]
         with no_mesh():
-            _anew[closed.jaxpr] = jax.make_jaxpr(lambda *inputs: _evaluate(closed, inputs))(*arguments)
+            _anew[closed.jaxpr] = jax.make_jaxpr(lambda *a: evaluate_jaxpr(closed.jaxpr, (*closed.consts, *a), _step))(
+                *arguments
+            )
     return _anew[closed.jaxpr]
 
 
-def _evaluate(closed: Any, inputs: Any) -> list[Any]:
-    jaxpr = closed.jaxpr
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *inputs), strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        values = [read(a) for a in equation.invars]
-        only_places = name_of(equation.primitive) in CONSTRAINTS | {"device_put"}
-        if not only_places or not asks_for_placement(equation.primitive, equation.params):
-            values = bind(equation.primitive, unplaced(equation.params), values)
-        known.update(zip(equation.outvars, values, strict=True))
-    return [read(a) for a in jaxpr.outvars]
+def _step(equation: Any, values: list[Any]) -> list[Any]:
+    only_places = name_of(equation.primitive) in CONSTRAINTS | {"device_put"}
+    if only_places and asks_for_placement(equation.primitive, equation.params):
+        return values
+    return bind(equation.primitive, unplaced(equation.params), values)

@@ -164,9 +164,14 @@ class InitPlan:
         return dict(self.mesh_axes).get(self.lanes_axis, 1) if self.lanes_axis else 1
 
     @property
+    def mesh_devices(self) -> int:
+        """Devices of the mesh; 1 without one."""
+        return math.prod(size for _, size in self.mesh_axes)
+
+    @property
     def idle_devices(self) -> int:
         """Devices of the topology that the mesh leaves out."""
-        return self.topology.devices - math.prod(size for _, size in self.mesh_axes) if self.mesh_axes else 0
+        return self.topology.devices - self.mesh_devices if self.mesh_axes else 0
 
     @property
     def lanes_per_device(self) -> int:

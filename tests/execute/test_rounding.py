@@ -58,6 +58,15 @@ def test_a_plan_of_specs_alone_names_them_too():
     assert any("vectors" in note for note in shardinit.compile(program, planned).notes)
 
 
+def test_a_plan_of_specs_alone_on_one_device_has_eager_values():
+    def initialize(module):
+        program = shardinit.discover(module)
+        planned = shardinit.plan(program.specs, shardinit.Topology("cpu", 1), axis_size=8)
+        return shardinit.execute(shardinit.compile(program, planned))
+
+    assert_like_brainstate(Small, initialize, axis_size=8)
+
+
 @pytest.mark.parametrize(("topology", "conditionals"), [("cpu:8", True), ("h100:1x8", False)])
 def test_loops_of_their_own_are_for_a_cpu_alone(topology, conditionals):
     """On a GPU a conditional would wait for the host, and its memory is not what is planned for one there."""

@@ -20,7 +20,7 @@ from shardinit import private_jax
 from shardinit.compile.eager_steps import EagerSteps
 from shardinit.discover import private_brainstate
 from shardinit.discover.trace import RANDOM, LaneTrace, LaneTracer
-from shardinit.lane import closed_over, digest, key_rows, placements, primitives, temporaries
+from shardinit.lane import closed_over, digest, key_rows, placements, primitives, rounding, temporaries
 from shardinit.lane.equations import UNKNOWN
 
 ROOT = Path(shardinit.__file__).parent
@@ -233,9 +233,9 @@ def test_bind_gives_parameters_back_as_functions():
 TABLES = {
     **{n: getattr(primitives, n) for n in ("COLLECTIVES", "MOVES", "OPENED", "UNSPLITTABLE", "ACCUMULATING")},
     **{n: getattr(temporaries, n) for n in ("CALLS", "LOOPS", "BITS", "WRITTEN", "FACTORIZATIONS", "SORTS")},
-    "ROUND_ALIKE": primitives.ROUND_ALIKE,
+    "ROUND_ALIKE": rounding.ROUND_ALIKE,
     "INDIFFERENT": closed_over.INDIFFERENT,
-    "CONTRACTED": frozenset().union(*primitives.CONTRACTED),
+    "CONTRACTED": frozenset().union(*rounding.CONTRACTED),
     "SCRATCH_WORDS": set(temporaries.SCRATCH_WORDS),
     "COPIES": frozenset().union(*temporaries.COPIES.values()),
     "CONSTRAINTS": placements.CONSTRAINTS,

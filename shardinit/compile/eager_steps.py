@@ -15,10 +15,13 @@ from jax import lax
 
 from shardinit.compile.keys import key_impl
 from shardinit.compile.opened import evaluate_opened
-from shardinit.lane.equations import is_key, jaxprs_of, name_of
+from shardinit.lane.equations import is_key, jaxprs_of, name_of, primitive_names
 from shardinit.lane.key_rows import key_words
-from shardinit.lane.primitives import MOVES, OPENED, OPENED_WITHOUT_JIT, rounds_by_place
+from shardinit.lane.primitives import MOVES, OPENED, OPENED_WITHOUT_JIT
+from shardinit.lane.rounding import rounds_by_place
 from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
+
+DIVIDED = 1 << 16  # the first number of the zeros of what is read to be divided: no step has as many arguments
 
 
 def in_eager_steps(function: Callable[..., Any], apart: bool = False) -> Callable[..., Any]:
@@ -44,13 +47,14 @@ class EagerSteps(Trace):
         Whether steps whose last bits can depend on the loop around them get a loop of their own.
     """
 
-    __slots__ = ("apart", "counter", "made", "parent", "zeros")
+    __slots__ = ("apart", "counter", "divided", "made", "parent", "zeros")
 
     def __init__(self, parent: Any, counter: Any, apart: bool = False):
         super().__init__()
         self.parent = parent
         self.counter = counter
         self.apart = apart
+        self.divided = 0
         self.zeros: dict[int, Any] = {}
         self.made: dict[int, tuple[Any, bool]] = {}  # id -> a value made here, and whether it was computed or moved
 
@@ -63,7 +67,7 @@ class EagerSteps(Trace):
             return self._open_loops(partial(primitive.impl, **params), arguments)
         moves = name in MOVES
         with set_current_trace(self.parent):
-            inputs = arguments if moves else self._read(arguments, carries_code=bool(jaxprs_of(params)))
+            inputs = arguments if moves else self._read(arguments, primitive, params)
             values = self._apart(primitive, params, inputs) if self.apart else bind(primitive, params, inputs)
         computed = not moves or any(self._is_computed(a) for a in arguments)
         self.made.update((id(v), (v, computed)) for v in values)
@@ -78,7 +82,9 @@ class EagerSteps(Trace):
         avals = jax.eval_shape(step, *inputs)
         if not rounds_by_place(primitive, params, avals):
             return step(*inputs)
-        return lax.cond(lax.ge(self.counter, jnp.int32(0)), step, lambda *_: [_blank(aval) for aval in avals], *inputs)
+        known = lax.ge(self.counter, jnp.int32(0))
+        values = lax.cond(known, step, lambda *_: [_blank(aval) for aval in avals], *inputs)
+        return _tied(values, known) if jaxprs_of(params) else values
 
     def step(self, equation: Any, inputs: Sequence[Any]) -> list[Any]:
         """Add an equation as a step."""
@@ -113,15 +119,21 @@ class EagerSteps(Trace):
     def _is_computed(self, value: Any) -> bool:
         return self.made.get(id(value), (None, False))[1]
 
-    def _read(self, arguments, carries_code: bool) -> list[Any]:
+    def _read(self, arguments, primitive: Any, params: dict[str, Any]) -> list[Any]:
         """Read the arguments of a step, as from memory.
 
         What a step computes inside (a jaxpr that it carries) must not see what an argument is made of, nor that
-        two arguments are made of the same: ``jit(cross)(x, x)`` is zero to a compiler that sees it.
+        two arguments are made of the same: ``jit(cross)(x, x)`` is zero to a compiler that sees it. Nor must XLA see
+        that two steps divide by the same: it multiplies by the inverse where there is one division alone.
         """
+        carries_code = bool(jaxprs_of(params))
+        divides = carries_code and "div" in primitive_names(primitive, params)
         inputs = []
         for at, value in enumerate(arguments):
-            if carries_code and at and (id(value) in self.made or any(value is a for a in arguments[:at])):
+            if divides and _rounds(value):
+                self.divided += 1
+                inputs.append(opaque(value, self._zero(DIVIDED + self.divided)))
+            elif carries_code and at and (id(value) in self.made or any(value is a for a in arguments[:at])):
                 inputs.append(opaque(value, self._zero(at)))
             elif self._is_computed(value) and (carries_code or _rounds(value)):
                 inputs.append(opaque(value, self._zero(0)))
@@ -135,6 +147,20 @@ class EagerSteps(Trace):
             shifted = lax.add(self.counter, jnp.int32(number))
             self.zeros[number] = lax.shift_right_logical(shifted, jnp.int32(31)).astype(jnp.uint32)
         return self.zeros[number]
+
+
+def _tied(values: list[Any], known: Any) -> list[Any]:
+    """Keep XLA from leaving out a value that nothing needs: what is computed beside another decides its last bits.
+
+    ``known`` is true, which XLA does not know.
+    """
+    tied = list(values)
+    floats = [at for at, v in enumerate(values) if not is_key(jax.typeof(v)) and _rounds(v) and v.size]
+    for at, before in zip(floats, floats[-1:] + floats[:-1], strict=True):
+        if at != before:
+            other = jnp.real(values[before].reshape(-1)[0]).astype(values[at].dtype)
+            tied[at] = lax.select(known, values[at], jnp.broadcast_to(other, values[at].shape))
+    return tied
 
 
 def _blank(aval: Any) -> Any:

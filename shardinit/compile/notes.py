@@ -21,7 +21,10 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
         text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
         notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
     uneven = [atom for at in _uneven(plan, work) for _, atom in work.pieces[at][1].outputs]
-    text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
+    text = (
+        "parts that do not fill the processor's vectors, or divide twice by the same in one jit, where it may round a "
+        "last bit the other way"
+    )
     more = f"A device's elements should be a multiple of {VECTOR}"
     notes += [f"{text}: {listed(names)}. {more}" for names in _made_from(uneven, program, work)]
     return tuple(notes)

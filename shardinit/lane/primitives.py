@@ -1,6 +1,5 @@
 """What the compiler needs to know of single primitives, by name."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
@@ -20,7 +19,6 @@ from shardinit.lane.equations import (
     primitive_names,
 )
 from shardinit.plan.specs import Callback
-from shardinit.private_jax import settings_by_name
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
@@ -71,70 +69,11 @@ ACCUMULATING = frozenset(
     | {"ragged_dot_general", "symmetric_product", "scatter-add", "scatter-sub", "scatter-mul"}
 )
 
-# Each of these rounds alike wherever in an array an element is: one instruction of the processor, or none.
-ROUND_ALIKE = MOVES.union(
-    CALLBACKS,
-    {"add", "sub", "mul", "div", "neg", "abs", "max", "min", "sign", "floor", "ceil", "round", "sqrt", "square"},
-    {"convert_element_type", "bitcast_convert_type", "clamp", "real", "imag", "conj", "complex", "iota", "is_finite"},
-    {
-        "reduce_max",
-        "reduce_min",
-        "sort",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "add_any",
-        "nextafter",
-        "reduce_precision",
-    },
-    {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"},
-)
 # What these give one lane depends on the other lanes: user code, or bits drawn for the whole batch from its first key.
 LANES_TOGETHER = frozenset({"custom_vmap_call", "rng_bit_generator", "rng_uniform"})
 # What ``brainstate`` and ``equinox`` ask whether some lane fails with: one value for all that are mapped.
 WITHOUT_LANES = frozenset({"unvmap_all", "unvmap_any", "unvmap_max", "no_vmap"})
 LANE_BY_LANE_KEYS = "key<fry>"
-
-CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
-
-
-def rounded_by_place(equations: Sequence[Any]) -> Iterator[int]:
-    """Yield the elements of each array of floats whose last bits can depend on their place in it, on a CPU.
-
-    Collectives must stay on the mesh axis whose lanes they are over: with one there is nothing to choose.
-    """
-    if any(not COLLECTIVES.isdisjoint(primitive_names(e.primitive, e.params)) for e in equations):
-        return
-    for equation in equations:
-        avals = [v.aval for v in equation.outputs]
-        if getattr(equation.outputs[0], "on_axis", True) and rounds_by_place(
-            equation.primitive, equation.params, avals
-        ):
-            yield from (math.prod(aval.shape) for aval in avals)
-            if _draws_halves(equation):
-                yield 1
-
-
-def _draws_halves(equation: Any) -> bool:
-    """Whether it draws bits as two halves put together, so that no loop over its elements is an even one."""
-    partitionable = settings_by_name(equation.settings)["jax_threefry_partitionable"]
-    return not partitionable and "random_bits" in primitive_names(equation.primitive, equation.params)
-
-
-def rounds_by_place(primitive: Any, params: dict[str, Any], avals: Sequence[Any]) -> bool:
-    """Whether the last bits of an equation's outputs, given as abstract values, can depend on the loop around it."""
-    jaxprs = jaxprs_of(params)
-    if not jaxprs:
-        floats = any(jax.numpy.issubdtype(aval.dtype, jax.numpy.inexact) for aval in avals)
-        name = name_of(primitive)
-        return name == UNKNOWN or (floats and name not in ROUND_ALIKE)
-    names = [n for j in jaxprs for e in j.eqns for n in primitive_names(e.primitive, e.params)]
-    return all(not kind.isdisjoint(names) for kind in CONTRACTED) or any(
-        rounds_by_place(e.primitive, e.params, [v.aval for v in e.outvars]) for j in jaxprs for e in j.eqns
-    )
 
 
 def pure_params(equation: Equation) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, jaxprs_of, name_of
-from shardinit.lane.primitives import MOVES, rounds_by_place
+from shardinit.lane.primitives import MOVES
+from shardinit.lane.rounding import rounds_by_place
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.specs import Bytes, PieceMemory
 

@@ -10,7 +10,8 @@ from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, is_key, 
 from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.once import once_pieces
 from shardinit.lane.pieces import cut
-from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, calls_back, contains, has_other_keys, rounded_by_place
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, calls_back, contains, has_other_keys
+from shardinit.lane.rounding import rounded_by_place
 from shardinit.lane.structure import Instance, Structure, structure_of
 from shardinit.lane.temporaries import memory_of
 from shardinit.plan.specs import Callback, PieceMemory, PieceSpec, leaf_spec
@@ -116,7 +117,7 @@ def _piece_specs(
                 and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             )
             callbacks[structure.content] = calls_back(*structure.equations)
-            elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations))))
+            elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations, atoms))))
         made = [
             (numbers.setdefault(atom if index is None else index, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
             for index, atom in instance.outputs

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from shardinit.plan.init_plan import InitPlan, LeafPlan, Rounding, StatePlan
 from shardinit.plan.placement import MeshChoice
-from shardinit.plan.specs import PieceSpec
+from shardinit.plan.specs import NEVER_EXACT, PieceSpec
 
 VECTOR = 16  # elements of the widest vector that there is: AVX-512 holds 16 of four bytes
 UNROLLED = 4 * VECTOR  # with fewer, the compiler writes the whole loop out
@@ -87,4 +87,5 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
 def _is_uneven(elements: int, parts: int, other_loops: bool) -> bool:
     part = elements // parts
     split_otherwise = parts > 1 and other_loops
-    return split_otherwise or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED
+    never = elements >= NEVER_EXACT
+    return never or split_otherwise or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED

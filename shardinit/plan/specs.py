@@ -11,6 +11,10 @@ from shardinit.wording import NOT_HELD
 
 MOST_ELEMENTS = 2**63 - 1  # along one axis
 
+# Among the ``elements`` of a piece: no number of them makes the loops the same, and nothing makes the code the same.
+NEVER_EVEN = 0
+NEVER_EXACT = 2**48
+
 Kind = Literal["new", "rewritten", "unbatched", "attribute"]
 Callback = Literal["no", "pure", "effectful"]
 

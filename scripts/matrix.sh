@@ -11,10 +11,11 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-# Name, Python, and what pip is asked for beside this checkout; the newest last.
+# Name, Python, and what pip is asked for beside this checkout; the newest last. What begins with "!" is installed
+# afterwards whatever the others want: brainpy 2.8 asks for brainstate 0.5.1 or newer.
 combinations() {
   cat << 'END'
-py311-oldest 3.11 jax==0.10.0 jaxlib==0.10.0 brainstate==0.5.0 brainpy==2.8.*
+py311-oldest 3.11 jax==0.10.0 jaxlib==0.10.0 brainpy==2.8.* !brainstate==0.5.0
 py311 3.11 jax==0.10.2 jaxlib==0.10.2 brainstate==0.5.4 brainpy==2.8.*
 py312-older 3.12 jax==0.11.0 jaxlib==0.11.0 brainstate==0.6.0 brainpy==2.9.0 braintools==0.4.0
 py312 3.12 jax==0.11.2 jaxlib==0.11.2 brainstate==0.6.0 brainpy==2.9.0 braintools==0.4.0
@@ -59,8 +60,11 @@ for name in "${wanted[@]}"; do
   fi
   folder=.matrix/$name
   [ -x "$folder/bin/python" ] || "$found" -m venv "$folder" || exit 1
-  # shellcheck disable=SC2086  # requirements are several words
-  if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[dev]" $requirements; then
+  pip=("$folder/bin/python" -m pip install --quiet --disable-pip-version-check)
+  read -ra words <<< "$requirements"
+  mapfile -t asked < <(printf '%s\n' "${words[@]}" | grep -v '^!')
+  mapfile -t forced < <(printf '%s\n' "${words[@]}" | sed -n 's/^!//p')
+  if ! "${pip[@]}" --editable ".[dev]" "${asked[@]}" || { ((${#forced[@]})) && ! "${pip[@]}" --no-deps "${forced[@]}"; }; then
     rows+=("| $name | $python | not installed, see above | | | | | |")
     status=1
     continue

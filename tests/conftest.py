@@ -1,5 +1,8 @@
 """Every test sees 8 emulated CPU devices."""
 
+import gc
+from pathlib import Path
+
 import shardinit
 
 shardinit.emulate_cpu(8)
@@ -10,11 +13,25 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from jax.sharding import AxisType, Mesh  # noqa: E402
 
+from shardinit.compile.compiler import _executables  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Start every test from the same key."""
     brainstate.random.seed(42)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings():
+    """Forget compiled code in time: it is mapped memory, and a process may have 65,530 mappings, then XLA crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 10_000:
+        _executables.futures.clear()
+        _executables.sizes.clear()
+        jax.clear_caches()
+        gc.collect()
 
 
 def mesh_of(*shape, names=("lanes", "model")):

@@ -145,7 +145,7 @@ def test_methods_that_are_overridden():
         of_python = {"__slots__", "__parameters__", *dir(type), *dir(object), *dir(jnp.zeros(()))}
         overridden = {n for cls in own for n in vars(cls) if n in dir(base) and n not in of_python}
         assert overridden <= declared
-        called_by_name = {"process_call", "process_shard_map"}  # those that not every trace has
+        called_by_name = {"process_call", "process_shard_map", "stage_value"}  # those that not every trace has
         assert declared - called_by_name <= set(dir(base))
 
 
@@ -212,7 +212,8 @@ def test_frames_that_ask_for_a_value(function, name, monkeypatch):
     trace = LaneTrace(private_jax.trace_ctx.trace)
     with private_jax.set_current_trace(trace):
         function(Asked(trace, trace.atom(jnp.asarray(3))))
-    assert any(name in names for names in Asked.callers)
+    # jnp.array asks for no value in jax 0.10.0.
+    assert any(name in names for names in Asked.callers) or (name == private_jax.ARRAY and not Asked.callers)
 
 
 def test_the_effect_of_a_named_axis():
@@ -244,7 +245,10 @@ TABLES = {
     "key MOVES": key_rows.MOVES,
     "PARAMETERS": set(private_jax.PARAMETERS),
 }
-OF_SOME_VERSIONS = {"call", "closed_call", "log2", "one_minus_square", "polynomial", "program_order"}
+OF_SOME_VERSIONS = {
+    *("call", "closed_call", "log2", "one_minus_square", "polynomial", "program_order"),
+    *("mulhi", "philox2x32", "philox4x32", "stack", "stage", "threefry4x32", "unstack"),  # since jax 0.10.2
+}
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -39,7 +39,7 @@ from shardinit.plan.rounding import pieces_rounded, taking_lanes_together
 from shardinit.private_jax import configuration, entered
 from shardinit.wording import counted, kind_of
 
-CACHED_EXECUTABLES = 512
+CACHED_EXECUTABLES = 256  # each is up to 50 mappings of memory, of the 65,530 that Linux gives a process
 CACHED_ARRAY_BYTES = 2**27  # of the arrays in them: what a jit inside init closes over
 
 # LLVM's later passes cost the key program more than they give. It is all integers, so its bits are the same;

@@ -89,7 +89,10 @@ class StandIn(Tracer):
 
 def _method(name: str) -> Any:
     def call(self: StandIn, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.concrete(NAMES.get(name, f".{name}()")), name)(*args, **kwargs)
+        value = self.concrete(NAMES.get(name, f".{name}()"))
+        if name == "__bool__":  # Python has an answer, also where the class has none
+            return bool(value)
+        return getattr(value, name)(*args, **kwargs)
 
     call.__name__ = name
     return call

@@ -5,9 +5,11 @@
 #     shardinit:cpu run examples/mlp96.py:build --axis-size 64 --devices 8
 #
 # What to edit: nothing, or by --build-arg
-#   JAX=0.10.0        another version of jax and jaxlib; default: the newest that shardinit supports
+#   JAX=0.11.2        another version of jax and jaxlib; default: the newest that shardinit supports
+#   DEBIAN=bookworm   an older Debian, so an older Python; default: trixie, with Python 3.13
 #   EXTRAS=examples   extras of pyproject.toml, with commas between them; default: none
-FROM debian:bookworm-slim AS build
+ARG DEBIAN=trixie
+FROM debian:${DEBIAN}-slim AS build
 ARG JAX=""
 ARG EXTRAS=""
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
@@ -23,17 +25,16 @@ RUN --mount=type=bind,source=pyproject.toml,target=/tmp/pyproject.toml \
 extras = [project["optional-dependencies"][name] for name in sys.argv[1].split(",") if name]; \
 print(*project["dependencies"], *sum(extras, []), sep="\n")' "$EXTRAS" > /tmp/needed \
  && /opt/shardinit/bin/pip install --quiet --disable-pip-version-check -r /tmp/needed ${JAX:+"jax==$JAX" "jaxlib==$JAX"}
-WORKDIR /opt/shardinit/lib/python3.11/site-packages
 # What no program reads: XLA's symbols for a debugger, which are a third of it, and scipy's tests.
-RUN strip --strip-unneeded jaxlib/libjax_common.so \
- && find scipy -type d -name tests -prune -exec rm -rf {} +
+RUN strip --strip-unneeded /opt/shardinit/lib/python3*/site-packages/jaxlib/libjax_common.so \
+ && find /opt/shardinit/lib/python3*/site-packages/scipy -type d -name tests -prune -exec rm -rf {} +
 COPY pyproject.toml README.md LICENSE /source/
 COPY shardinit /source/shardinit
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/shardinit/bin/pip install --quiet --disable-pip-version-check --no-deps /source \
  && /opt/shardinit/bin/pip uninstall --quiet --yes pip setuptools
 
-FROM debian:bookworm-slim
+FROM debian:${DEBIAN}-slim
 # tini is process 1, which ignores signals that it has no handler for, as Python does while it starts.
 # hadolint ignore=DL3008
 RUN apt-get update -qq \

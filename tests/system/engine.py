@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.system.processes import Daemons, attempt, environment, run, wait_until
 
-BASE = "debian:bookworm-slim"
+DEBIAN = "trixie"
+BASE = f"debian:{DEBIAN}-slim"
 IMAGE = "shardinit:cpu"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LEFT_OUT = ("doc", "info", "locale", "man")  # as in the real one
@@ -65,7 +66,7 @@ class Engine:
             '--aptopt=APT::Install-Recommends "false"',
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
             f"--customize-hook={trust}",
-            "bookworm",
+            DEBIAN,
             archive,
             env=self.env,
             seconds=240,

@@ -11,6 +11,8 @@ and what would replace it.
 - ``CONCRETE``, ``ARRAY``: names of JAX's functions whose frames a tracer looks for. A second method beside
   ``to_concrete_value``, for those that only ask.
 - ``NamedAxisEffect``: what a collective has instead of an effect. A public class of effects.
+- ``AbstractRef``, ``acts`` (``RefEffect``, ``InternalMutableArrayEffect``): mutable arrays, and what is done to them
+  inside of a ``jit``, which nothing outside sees. A public ``jax.Ref`` type with its effects.
 - ``bind``: applies a primitive to values, by ``Primitive.get_bind_params``. A public ``eval_eqn``.
 - ``extend_axis_env_nd``: names a mapped axis during the trace, for collectives. ``jax.make_jaxpr(axis_env=...)`` for
   traces that are not its own.
@@ -37,6 +39,7 @@ from jax._src import config as _config
 from jax._src.array import ArrayImpl
 from jax._src.compiler import get_compile_options
 from jax._src.core import (
+    InternalMutableArrayEffect,
     NamedAxisEffect,
     Trace,
     Tracer,
@@ -48,6 +51,7 @@ from jax._src.core import (
 from jax._src.distributed import global_state as distributed_state
 from jax._src.mesh import get_concrete_mesh, thread_resources
 from jax._src.sharding_impls import UNSPECIFIED
+from jax._src.state.types import AbstractRef, RefEffect
 from jax._src.xla_bridge import backends_are_initialized
 from jax.extend.core import Primitive
 
@@ -59,15 +63,18 @@ except ImportError:  # it moved in jax 0.12
 __all__ = [
     "ARRAY",
     "ARRAY_MEMBERS",
+    "AbstractRef",
     "CONCRETE",
     "NamedAxisEffect",
     "OVERRIDDEN",
     "PARAMETERS",
     "PRIMITIVES",
     "REFUSED",
+    "RefEffect",
     "UNSPECIFIED",
     "Trace",
     "Tracer",
+    "acts",
     "backends_are_initialized",
     "bind",
     "configuration",
@@ -93,6 +100,12 @@ OVERRIDDEN = {
     "Tracer": frozenset({"to_concrete_value", "full_lower", "_short_repr", "_error_repr"}),
 }
 CONCRETE, ARRAY = "concrete_or_error", "array"  # the one cannot go on without a value, the other would only copy it
+
+
+def acts(effects: Any) -> bool:
+    """Whether any of the effects reaches beyond the equation: names of axes and mutable arrays inside of it do not."""
+    return any(not isinstance(e, (NamedAxisEffect, RefEffect, InternalMutableArrayEffect)) for e in effects)
+
 
 # ---- arrays
 

@@ -19,10 +19,22 @@ from shardinit.discover.frames import user_line
 from shardinit.discover.private_brainstate import LANES_TOGETHER
 from shardinit.discover.sizes import check_sizes
 from shardinit.discover.stand_in import StandIn
-from shardinit.errors import DeletedArrayError
+from shardinit.errors import DeletedArrayError, LaneValueError
 from shardinit.jax_errors import ConcreteValueError
 from shardinit.lane.closed_over import bytes_inside, opened
-from shardinit.lane.equations import Atom, Equation, Variable, as_atom, evaluate, name_of, primitive_names, staged
+from shardinit.lane.equations import (
+    UNKNOWN,
+    Atom,
+    Equation,
+    Variable,
+    as_atom,
+    equations_in,
+    evaluate,
+    jaxprs_of,
+    name_of,
+    primitive_names,
+    staged,
+)
 from shardinit.lane.lifted import Effect, lift_effects
 from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced
 from shardinit.lane.primitives import (
@@ -33,7 +45,7 @@ from shardinit.lane.primitives import (
     loses_lanes,
     takes_lanes_together,
 )
-from shardinit.private_jax import ARRAY, CONCRETE, NamedAxisEffect, Trace, set_current_trace, settings
+from shardinit.private_jax import ARRAY, CONCRETE, AbstractRef, Trace, acts, set_current_trace, settings
 
 # Collectives whose result is the same on every lane.
 
@@ -213,13 +225,18 @@ class LaneTrace(Trace):
             avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:
             avals = [avals]
+        if _uses_mutable(primitive, params, [*(a.aval for a in inputs), *avals]):
+            raise LaneValueError(
+                f"init code uses a mutable array (jax.new_ref) at {user_line()}, outside of any jit. Put what uses it "
+                "into one function under jax.jit, or use x.at[...].set(...)."
+            )
         check_sizes(avals, params)
         collective = self.axis_name is not None and not COLLECTIVES.isdisjoint(primitive_names(primitive, params))
         on_axis = collective or any(a.on_axis for a in inputs)
         uniform = name in UNIFORM_COLLECTIVES and params.get("axis_index_groups") is None
         by_lane = not uniform and (collective or any(a.by_lane for a in inputs))
         random = any(a.random for a in inputs) or draws(primitive, params)
-        effects = frozenset(e for e in effects if not isinstance(e, NamedAxisEffect))  # no effect, just a name
+        effects = frozenset(e for e in effects if acts([e]))
         self.serial += 1
         around = [*(a.aval for a in inputs), *avals]
         together = on_axis and takes_lanes_together(primitive, params, around, LANES_TOGETHER)
@@ -277,6 +294,16 @@ def _caller_names(depth: int) -> list[str]:
 
 def _size_in_bytes(aval) -> int:
     return math.prod(aval.shape) * aval.dtype.itemsize
+
+
+def _uses_mutable(primitive, params, avals) -> bool:
+    """Whether an equation takes, makes or closes over a mutable array."""
+    if any(isinstance(aval, AbstractRef) for aval in avals):
+        return True
+    if UNKNOWN not in primitive_names(primitive, params):  # what reads one is in no table
+        return False
+    inside = [j for p in (params, *(e.params for e in equations_in(params))) for j in jaxprs_of(p)]
+    return any(isinstance(v.aval, AbstractRef) for j in inside for v in j.constvars)
 
 
 def draws(primitive, params) -> bool:

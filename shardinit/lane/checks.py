@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from shardinit.lane.equations import Atom, Equation, name_of, slice_of
 from shardinit.lane.primitives import calls_back, has_checks_inside, read_by
+from shardinit.private_jax import acts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +56,7 @@ def find_checks(effectful: Iterable[Equation], in_pieces: Sequence[Equation]) ->
         elif name_of(equation.primitive) == "cond":
             branches = equation.params["branches"]
             # A cond gives every branch the effects of all, so look at what each one really does.
-            acting = frozenset(i for i, b in enumerate(branches) if any(e.effects for e in b.jaxpr.eqns))
+            acting = frozenset(i for i, b in enumerate(branches) if any(acts(e.effects) for e in b.jaxpr.eqns))
             checks.append(Check(equation, equation.inputs[0], acting))
         else:
             checks.append(Check(equation, None))

@@ -11,8 +11,8 @@ from typing import Any
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive, Var
 
 from shardinit.lane.equations import name_of
-from shardinit.lane.primitives import has_checks_inside, pure_equation
-from shardinit.private_jax import UNSPECIFIED
+from shardinit.lane.primitives import has_checks_inside, outer_effects, pure_equation
+from shardinit.private_jax import UNSPECIFIED, acts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Effect:
 
 def lift_effects(primitive: Primitive, params: dict[str, Any]) -> tuple[dict[str, Any], list[Effect]]:
     """Take the effects out of the parameters of a ``jit``; its new results come after its own."""
-    if name_of(primitive) != "jit" or not params["jaxpr"].jaxpr.effects:
+    if name_of(primitive) != "jit" or not acts(params["jaxpr"].jaxpr.effects):
         return params, []
     pure, effects = _lifted(params["jaxpr"].jaxpr)
     if not effects:
@@ -57,19 +57,19 @@ def _lifted(jaxpr: Jaxpr) -> tuple[Jaxpr, list[JaxprEqn]]:
     kept: list[JaxprEqn] = []
     effects: list[JaxprEqn] = []
     for equation in jaxpr.eqns:
-        if equation.effects and name_of(equation.primitive) == "jit":
+        if acts(equation.effects) and name_of(equation.primitive) == "jit":
             equation, inner = _lifted_jit(equation)
             effects += inner
-        elif equation.effects and used.isdisjoint(equation.outvars):
+        elif acts(equation.effects) and used.isdisjoint(equation.outvars):
             effects.append(equation)
             continue
-        elif equation.effects:
+        elif acts(equation.effects):
             effects += [equation] if has_checks_inside(equation.params) else []
             equation = pure_equation(equation)
         kept.append(equation)
     more = dict.fromkeys(v for e in effects for v in e.invars if not isinstance(v, Literal))
     outputs: Sequence[Any] = [*jaxpr.outvars, *more]
-    remaining = frozenset().union(*(e.effects for e in kept))
+    remaining = outer_effects(kept)
     return jaxpr.replace(eqns=kept, outvars=outputs, effects=remaining), effects
 
 

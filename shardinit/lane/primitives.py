@@ -19,6 +19,7 @@ from shardinit.lane.equations import (
     primitive_names,
 )
 from shardinit.plan.specs import Callback
+from shardinit.private_jax import RefEffect, acts
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
@@ -86,13 +87,18 @@ def _pure(value: Any) -> Any:
         return type(value)(map(_pure, value))
     if isinstance(value, ClosedJaxpr) and value.jaxpr is not value:  # since jax 0.11 they are one class
         return value.replace(jaxpr=_pure(value.jaxpr))
-    if not isinstance(value, Jaxpr) or not value.effects:
+    if not isinstance(value, Jaxpr) or not acts(value.effects):
         return value
     read = [a for e in value.eqns for a in e.invars] + list(value.outvars)
     used = {a for a in read if not isinstance(a, JaxprLiteral)}
-    kept = [e for e in value.eqns if not e.effects or any(v in used for v in e.outvars)]
-    pure = [pure_equation(e) if e.effects else e for e in kept]
-    return value.replace(eqns=pure, effects=frozenset().union(*(e.effects for e in pure)))
+    kept = [e for e in value.eqns if not acts(e.effects) or any(v in used for v in e.outvars)]
+    pure = [pure_equation(e) if acts(e.effects) else e for e in kept]
+    return value.replace(eqns=pure, effects=outer_effects(pure))
+
+
+def outer_effects(equations: Iterable[JaxprEqn]) -> frozenset[Any]:
+    """Effects of a jaxpr with these equations; what they do to mutable arrays of its own is none of them."""
+    return frozenset(e for equation in equations for e in equation.effects if not isinstance(e, RefEffect))
 
 
 def pure_equation(equation: JaxprEqn) -> JaxprEqn:
@@ -107,7 +113,7 @@ def has_checks_inside(params: dict[str, Any]) -> bool:
 
 
 def _count_effects(params: dict[str, Any]) -> int:
-    equations = [e for j in jaxprs_of(params) for e in j.eqns if e.effects]
+    equations = [e for j in jaxprs_of(params) for e in j.eqns if acts(e.effects)]
     return sum(_count_effects(e.params) if jaxprs_of(e.params) else 1 for e in equations)
 
 

@@ -24,8 +24,8 @@ and what would replace it.
 - ``settings``, ``settings_by_name``, ``entered``: JAX's configuration as it is at a line of user code, and going back
   to it. A public ``trace_context`` that can be entered again.
 - ``configuration``: all that decides what the same equations compile to. A public key of JAX's own cache.
-- ``PRIMITIVES``, ``is_known``, ``know``: names of the primitives that the tables in ``lane`` are made of. Public
-  objects: ``jax.extend.core.primitives`` has most.
+- ``PRIMITIVES``, ``NUMBER_BY_NUMBER``, ``is_known``, ``know``: names of the primitives that the tables in ``lane`` are
+  made of. Public objects: ``jax.extend.core.primitives`` has most.
 - ``PARAMETERS``: what is read of a primitive's parameters. Documented parameters; there are none.
 """
 
@@ -65,6 +65,7 @@ __all__ = [
     "ARRAY_MEMBERS",
     "AbstractRef",
     "CONCRETE",
+    "NUMBER_BY_NUMBER",
     "NamedAxisEffect",
     "OVERRIDDEN",
     "PARAMETERS",
@@ -153,6 +154,7 @@ _KINDS = {
     "placed": "layout_constraint reshard sharding_constraint",
     "with effects": "debug_callback debug_print io_callback pure_callback",
 }
+NUMBER_BY_NUMBER = frozenset(_KINDS["number by number"].split()) | {"copy"}
 PRIMITIVES = frozenset(name for names in _KINDS.values() for name in names.split())
 
 PARAMETERS = {

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from shardinit.compile.eager_steps import in_eager_steps
@@ -17,9 +18,11 @@ from shardinit.compile.layout import Layout, table_spec
 from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.compile.slices import sliced
 from shardinit.errors import PlanError
+from shardinit.lane.aligned import aligned_constants
 from shardinit.lane.equations import UNKNOWN, name_of
 from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, pure_params
+from shardinit.plan.placement import aligned_spec
 
 # ---- keys
 
@@ -152,7 +155,10 @@ def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: 
     count = len(program.instances)
     rows = replicated((count, len(program.instances[0].rows)), jnp.int32)
     literals = {k: replicated(v.shape, v.dtype) for k, v in literal_tables(program).items()}
-    constants = [replicated(a.shape, a.dtype) for a in program.structure.constants]
+    constants = [
+        jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+        for a, sharding in zip(program.structure.constants, constant_shardings(program, layout), strict=True)
+    ]
     lane = (layout.lanes_axis,) if layout.lanes_axis else ()
     shared = [
         jax.ShapeDtypeStruct((layout.axis_size, *a.shape), a.dtype, sharding=layout.sharding(lane))
@@ -161,6 +167,14 @@ def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: 
         for a, by_lane in program.structure.shared
     ]
     return key_tables, replicated((), jnp.int32), rows, literals, constants, shared
+
+
+def constant_shardings(program: UniqueProgram, layout: Layout) -> list[NamedSharding | None]:
+    """Where each array from outside goes: whole to every device, or in parts where the piece makes such parts of it."""
+    part: tuple[str | None, ...] = ()
+    if layout.mesh is not None and layout.kept == layout.axis_size and program.strategy == "gspmd":
+        part = aligned_spec((p.out_axis, p.partition_spec) for p in program.placements)
+    return [layout.sharding(part if is_aligned else ()) for is_aligned in aligned_constants(program.structure)]
 
 
 def table_shape(table: KeyTable, layout: Layout) -> tuple[int, int, int]:

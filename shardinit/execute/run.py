@@ -12,7 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
 from shardinit.compile.layout import Layout
-from shardinit.compile.lowering import literal_tables
+from shardinit.compile.lowering import constant_shardings, literal_tables
+from shardinit.compile.programs import UniqueProgram
 from shardinit.errors import PlanError
 from shardinit.exchange import is_shared, processes_of
 from shardinit.execute.effects import run_check, whole_here
@@ -20,6 +21,7 @@ from shardinit.execute.memory import Pacer, check_compiled
 from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable, is_key
 from shardinit.lane.primitives import calls_back
+from shardinit.lane.structure import Instance
 from shardinit.plan.init_plan import InitPlan
 
 Progress = Callable[[int, int], None]
@@ -80,11 +82,14 @@ class _Runner:
         self.values: list[Any] = [None] * (compiled.leaves + sum(len(indices) for _, indices in compiled.checks))
         self.handed_on: dict[Variable, Any] = {}
         self.key_tables: dict[tuple[int, Layout], jax.Array] = {}
-        self.constants: dict[int, dict[Any, Any]] = {}
+        self.constants: dict[tuple[int, Any], Any] = {}  # by the array and its sharding
         self.planned = [leaf for state in compiled.plan.states for leaf in state.leaves]
         instances = [i for p in compiled.programs for i in p.program.instances]
         self.readers: Counter[Variable] = Counter(v for i in instances for v in i.shared)
-        self.constant_readers = Counter(id(c) for i in instances for c in i.constants)
+        self.shardings = {id(p.program): constant_shardings(p.program, p.layout) for p in compiled.programs}
+        self.constant_readers = Counter(
+            key for p in compiled.programs for i in p.program.instances for key in self.constant_keys(p.program, i)
+        )
 
     def run_all(self) -> list[Any]:
         launchers = [_Launcher(p, self) for p in self.compiled.programs]
@@ -112,18 +117,21 @@ class _Runner:
     def key_table(self, table: int, layout: Layout) -> jax.Array:
         if (table, layout) not in self.key_tables:
             description = self.compiled.tables[table]
-            roots = [_put(self.raw_keys[r], layout) for r in description.roots]
-            steps = {name: _put(a, layout) for name, a in description.steps().items()}
+            roots = [_put(self.raw_keys[r], layout.replicated) for r in description.roots]
+            steps = {name: _put(a, layout.replicated) for name, a in description.steps().items()}
             executable = self.wait_for(self.compiled.keys[table, layout])
             self.key_tables[table, layout] = executable(roots, steps)
         return self.key_tables[table, layout]
 
-    def constant(self, value: Any, aval: Any, layout: Layout) -> Any:
-        placed = self.constants.setdefault(id(value), {})
-        if layout.replicated not in placed:
+    def constant_keys(self, program: UniqueProgram, instance: Instance) -> list[tuple[int, Any]]:
+        """Each array from outside that a piece takes, with its sharding."""
+        return [(id(v), s) for v, s in zip(instance.constants, self.shardings[id(program)], strict=True)]
+
+    def constant(self, value: Any, aval: Any, sharding: Any) -> Any:
+        if (id(value), sharding) not in self.constants:
             host = value if isinstance(value, jax.Array) else np.asarray(value, aval.dtype)
-            placed[layout.replicated] = _put(host, layout)
-        return placed[layout.replicated]
+            self.constants[id(value), sharding] = _put(host, sharding)
+        return self.constants[id(value), sharding]
 
     def shared(self, variable: Variable, layout: Layout) -> Any:
         """Give a piece a value that another handed on; what was made on one device is on all of them from then on."""
@@ -151,10 +159,10 @@ class _Runner:
             self.readers[variable] -= 1
             if not self.readers[variable]:
                 del self.handed_on[variable]
-        for constant in instance.constants:
-            self.constant_readers[id(constant)] -= 1
-            if not self.constant_readers[id(constant)]:
-                self.constants.pop(id(constant), None)
+        for key in self.constant_keys(program, instance):
+            self.constant_readers[key] -= 1
+            if not self.constant_readers[key]:
+                self.constants.pop(key, None)
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
@@ -174,15 +182,18 @@ class _Launcher:
         program, layout, runner = self.compiled.program, self.compiled.layout, self.runner
         if self.tables is None:
             rows = np.array([i.rows for i in program.instances], np.int32).reshape(len(program.instances), -1)
-            literals = {k: _put(v, layout) for k, v in literal_tables(program).items()}
+            literals = {k: _put(v, layout.replicated) for k, v in literal_tables(program).items()}
             keys = {str(t): runner.key_table(t, layout) for t in sorted({t for t, _ in program.structure.keys})}
-            self.counter = _put(np.int32(0), layout)
-            self.tables = (keys, _put(rows, layout), literals)
+            self.counter = _put(np.int32(0), layout.replicated)
+            self.tables = (keys, _put(rows, layout.replicated), literals)
             self.executable = runner.wait_for(self.compiled.executable)
             check_compiled([self.compiled], runner.compiled.plan, runner.wait_for)
         keys, rows, literals = self.tables
         constants = [
-            runner.constant(v, a, layout) for v, a in zip(instance.constants, program.structure.constants, strict=True)
+            runner.constant(value, aval, sharding)
+            for value, aval, sharding in zip(
+                instance.constants, program.structure.constants, runner.shardings[id(program)], strict=True
+            )
         ]
         shared = [runner.shared(v, layout) for v in instance.shared]
         self.counter, outputs = self.executable(keys, self.counter, rows, literals, constants, shared)
@@ -191,9 +202,8 @@ class _Launcher:
         runner.finish(program, instance, outputs)
 
 
-def _put(value: Any, layout: Layout) -> Any:
-    """Put a value where a layout wants what all devices share."""
-    sharding = layout.replicated
+def _put(value: Any, sharding: NamedSharding | None) -> Any:
+    """Put a value where a sharding wants it; without one, on the default device."""
     if sharding is not None:
         if sharding.is_fully_addressable:
             return jax.device_put(value, sharding)
@@ -210,8 +220,12 @@ def _put_own(value: Any, sharding: Any) -> jax.Array:
     if isinstance(value, jax.Array) and is_key(value):
         raw = _put_own(jax.random.key_data(value), sharding)
         return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(value))
-    shards = [jax.device_put(value, device) for device in sorted(sharding.addressable_devices, key=lambda d: d.id)]
-    return jax.make_array_from_single_device_arrays(shards[0].shape, sharding, shards)
+    parts = sharding.addressable_devices_indices_map(value.shape)
+    shards = [
+        jax.device_put(value if sharding.is_fully_replicated else value[parts[device]], device)
+        for device in sorted(parts, key=lambda d: d.id)
+    ]
+    return jax.make_array_from_single_device_arrays(value.shape, sharding, shards)
 
 
 def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
@@ -224,11 +238,11 @@ def _in_layout(value: Any, variable: Variable, layout: Layout) -> Any:
                 "devices compute the same lane, and other processes have some of them. Use as many lanes as devices or "
                 "a multiple, without rules that split single lanes, or pure_callback instead of io_callback."
             )
-        return _put(whole_here(value), layout)
+        return _put(whole_here(value), layout.replicated)
     if value.sharding.is_equivalent_to(wanted, value.ndim):
         return value
     if not variable.by_lane:
-        return _put(whole_here(value), layout)
+        return _put(whole_here(value), layout.replicated)
     kept = np.minimum(np.arange(layout.axis_size), value.shape[0] - 1)  # lanes that pad are copies of the last one
     lanes = value[kept] if layout.axis_size > value.shape[0] else value[: layout.axis_size]
     if lanes.is_fully_addressable and not wanted.is_fully_addressable:

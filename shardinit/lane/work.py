@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shardinit.lane.aligned import aligned_constants
 from shardinit.lane.checks import Check, find_checks
 from shardinit.lane.digest import Content
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, is_key, is_on_host, slice_of
@@ -106,6 +107,7 @@ def _piece_specs(
     known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
     elements: dict[Content, tuple[int, ...]] = {}
     callbacks: dict[Content, Callback] = {}
+    aligned: dict[Content, tuple[bool, ...]] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
         atoms = [atom for _, atom in instance.outputs]
@@ -117,6 +119,7 @@ def _piece_specs(
                 and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             )
             callbacks[structure.content] = calls_back(*structure.equations)
+            aligned[structure.content] = aligned_constants(structure)
             elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations, atoms))))
         made = [
             (numbers.setdefault(atom if index is None else index, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
@@ -135,6 +138,7 @@ def _piece_specs(
                     (arrays.setdefault(id(value), len(arrays)), leaf_spec(aval, by_lane=False))
                     for value, aval in zip(instance.constants, structure.constants, strict=True)
                 ),
+                aligned[structure.content],
                 4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
                 elements[structure.content],
                 any(e.serial in together for e in structure.equations)

@@ -12,7 +12,7 @@ from shardinit.plan.callbacks import runs_on_one_device
 from shardinit.plan.factor import divisors
 from shardinit.plan.init_plan import Rounding, StatePlan, Step
 from shardinit.plan.layout import laid_out_bytes
-from shardinit.plan.placement import MeshChoice
+from shardinit.plan.placement import MeshChoice, aligned_spec
 from shardinit.plan.rounding import VECTOR, parts_of
 from shardinit.plan.specs import NEVER_EVEN, Bytes, LeafSpec, PieceMemory, PieceSpec
 
@@ -34,8 +34,8 @@ class Load:
     """One piece on one device: what it makes for states, for later pieces, and needs meanwhile.
 
     ``temporaries[k]`` is for the lanes cut into ``slices[k]`` parts. A piece is ``linked`` if it takes values
-    from others, or others from it. ``constants`` are numbers and bytes of the arrays from outside that it takes,
-    ``table_bytes`` those of its row in the tables of its program. ``elements`` are those of one device.
+    from others, or others from it. ``constants`` are numbers, placements and bytes of the arrays from outside that it
+    takes, ``table_bytes`` those of its row in the tables of its program. ``elements`` are those of one device.
     What is ``local`` runs first.
     """
 
@@ -47,7 +47,7 @@ class Load:
     temporaries: tuple[int, ...]
     kind: Any
     linked: bool
-    constants: tuple[tuple[int, int], ...] = ()
+    constants: tuple[tuple[Any, int], ...] = ()
     table_bytes: int = 0
     rounding: Rounding = "same"
     elements: tuple[int, ...] = ()
@@ -98,7 +98,11 @@ def loads_of(
         kept, handed, slices, temporaries = known[kind]
         numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
         linked = bool(piece.reads) or any(n in read for n, _ in numbers)
-        constants = tuple((n, laid_out_bytes(spec.shape, spec.itemsize, mesh.platform)) for n, spec in piece.constants)
+        part = _part_of_constants(piece, own, mesh) if rounding != "whole" else ()
+        constants = tuple(
+            _constant(n, spec, part if is_aligned else (), mesh)
+            for (n, spec), is_aligned in zip(piece.constants, piece.aligned, strict=True)
+        )
         loads.append(
             Load(
                 number,
@@ -120,6 +124,20 @@ def loads_of(
             )
         )
     return loads
+
+
+def _part_of_constants(piece: PieceSpec, own, mesh: MeshChoice) -> tuple[str | None, ...]:
+    """PartitionSpec of the arrays from outside that are aligned with what a piece makes."""
+    if piece.makes or mesh.padded != mesh.axis_size or not any(state.strategy == "gspmd" for _, state, _ in own):
+        return ()
+    axes = [None if s.spec.out_axis is None else s.spec.out_axis % len(leaf.shape) for leaf, s, _ in own]
+    return aligned_spec(zip(axes, (leaf.partition_spec for leaf, _, _ in own), strict=True))
+
+
+def _constant(number: int, spec: LeafSpec, part: tuple[str | None, ...], mesh: MeshChoice) -> tuple[Any, int]:
+    """Say which array, placed how, a device holds, and its bytes there."""
+    shape = [n // mesh.axes[name] if name else n for n, name in itertools.zip_longest(spec.shape, part)]
+    return (number, part if any(part) else ()), laid_out_bytes(shape, spec.itemsize, mesh.platform)
 
 
 def _cost(
@@ -288,7 +306,7 @@ class _Constants:
 
     def __init__(self, loads: Sequence[Load]):
         self.readers = Counter(number for load in loads for number, _ in load.constants)
-        self.sizes: dict[int, int] = {}
+        self.sizes: dict[Any, int] = {}
 
     def held_for(self, load: Load) -> int:
         """Bytes that are there while a piece runs; pieces are asked in the order in which they run."""

@@ -1,7 +1,7 @@
 """Placement: one state on one mesh. Strategy, PartitionSpec per leaf, and why."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -274,3 +274,12 @@ def _no_lanes(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> PlanErr
         f"axis_size={mesh.axis_size} fits no axis of "
         f"the mesh {sizes}. Use another axis_size, or leave the strategy open."
     )
+
+
+def aligned_spec(outputs: Iterable[tuple[int | None, Sequence[str | None]]]) -> tuple[str | None, ...]:
+    """PartitionSpec of an array that has the axes of a lane, given the axis of the lanes and the spec of each output.
+
+    Where they differ, there is none, and every device has the whole array.
+    """
+    found = {tuple(name for axis, name in enumerate(spec) if axis != lanes) for lanes, spec in outputs}
+    return found.pop() if len(found) == 1 else ()

@@ -170,6 +170,8 @@ class PieceSpec:
         Elements of one lane of each array that a CPU may round otherwise in parts (``plan/rounding.py``).
     constants
         Arrays from outside that it takes: a number, the same for the same array, and a description.
+    aligned
+        Of each of these, whether its axes are those of every leaf, and it is read number by number.
     table_bytes
         Bytes of its row in the tables of its program: numbers of keys, and literals.
     all_lanes
@@ -185,6 +187,7 @@ class PieceSpec:
     sliceable: bool = True
     local: bool = False
     constants: tuple[tuple[int, LeafSpec], ...] = ()
+    aligned: tuple[bool, ...] = ()
     table_bytes: int = 0
     elements: tuple[int, ...] = ()
     all_lanes: bool = False

@@ -145,7 +145,9 @@ def test_methods_that_are_overridden():
         of_python = {"__slots__", "__parameters__", *dir(type), *dir(object), *dir(jnp.zeros(()))}
         overridden = {n for cls in own for n in vars(cls) if n in dir(base) and n not in of_python}
         assert overridden <= declared
-        called_by_name = {"process_call", "process_shard_map", "stage_value"}  # those that not every trace has
+        called_by_name = {"process_call", "process_shard_map"}  # those that not every trace has
+        if jax.__version__ == "0.10.0":
+            called_by_name.add("stage_value")
         assert declared - called_by_name <= set(dir(base))
 
 
@@ -212,8 +214,10 @@ def test_frames_that_ask_for_a_value(function, name, monkeypatch):
     trace = LaneTrace(private_jax.trace_ctx.trace)
     with private_jax.set_current_trace(trace):
         function(Asked(trace, trace.atom(jnp.asarray(3))))
-    # jnp.array asks for no value in jax 0.10.0.
-    assert any(name in names for names in Asked.callers) or (name == private_jax.ARRAY and not Asked.callers)
+    if jax.__version__ == "0.10.0" and name == private_jax.ARRAY:
+        assert Asked.callers == []  # there, jnp.array asks for no value
+    else:
+        assert any(name in names for names in Asked.callers)
 
 
 def test_the_effect_of_a_named_axis():
@@ -232,8 +236,8 @@ def test_bind_gives_parameters_back_as_functions():
 
 
 TABLES = {
-    **{n: getattr(primitives, n) for n in ("COLLECTIVES", "MOVES", "OPENED", "UNSPLITTABLE", "ACCUMULATING")},
-    **{n: getattr(temporaries, n) for n in ("CALLS", "LOOPS", "BITS", "WRITTEN", "FACTORIZATIONS", "SORTS")},
+    **{n: getattr(primitives, n) for n in ("CALLS", "COLLECTIVES", "MOVES", "OPENED", "UNSPLITTABLE", "ACCUMULATING")},
+    **{n: getattr(temporaries, n) for n in ("LOOPS", "BITS", "WRITTEN", "FACTORIZATIONS", "SORTS")},
     "ROUND_ALIKE": rounding.ROUND_ALIKE,
     "INDIFFERENT": closed_over.INDIFFERENT,
     "CONTRACTED": frozenset().union(*rounding.CONTRACTED),

@@ -240,7 +240,7 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
     if plan.mesh_devices > 1:
         whole = taking_lanes_together(work.specs)
     else:  # one device has all lanes anyhow
-        whole = {at for at, spec in enumerate(work.specs) if spec.elements and not spec.local}
+        whole = {at for at, spec in enumerate(work.specs) if (spec.elements or spec.never_even) and not spec.local}
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
     return [*linked, *alone], [1] * len(work.pieces), whole

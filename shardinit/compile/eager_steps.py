@@ -21,7 +21,7 @@ from shardinit.lane.primitives import MOVES, OPENED, OPENED_WITHOUT_JIT
 from shardinit.lane.rounding import rounds_by_place
 from shardinit.private_jax import Trace, bind, set_current_trace, trace_ctx
 
-DIVIDED = 1 << 16  # the first number of the zeros of what is read to be divided: no step has as many arguments
+DIVIDED = 1 << 16  # numbers of zeros from here on are used once: no step has as many arguments
 
 
 def in_eager_steps(function: Callable[..., Any], apart: bool = False) -> Callable[..., Any]:
@@ -47,14 +47,13 @@ class EagerSteps(Trace):
         Whether steps whose last bits can depend on the loop around them get a loop of their own.
     """
 
-    __slots__ = ("apart", "counter", "divided", "made", "parent", "zeros")
+    __slots__ = ("apart", "counter", "made", "parent", "zeros")
 
     def __init__(self, parent: Any, counter: Any, apart: bool = False):
         super().__init__()
         self.parent = parent
         self.counter = counter
         self.apart = apart
-        self.divided = 0
         self.zeros: dict[int, Any] = {}
         self.made: dict[int, tuple[Any, bool]] = {}  # id -> a value made here, and whether it was computed or moved
 
@@ -131,8 +130,7 @@ class EagerSteps(Trace):
         inputs = []
         for at, value in enumerate(arguments):
             if divides and _rounds(value):
-                self.divided += 1
-                inputs.append(opaque(value, self._zero(DIVIDED + self.divided)))
+                inputs.append(opaque(value, self._zero(DIVIDED + len(self.zeros))))
             elif carries_code and at and (id(value) in self.made or any(value is a for a in arguments[:at])):
                 inputs.append(opaque(value, self._zero(at)))
             elif self._is_computed(value) and (carries_code or _rounds(value)):

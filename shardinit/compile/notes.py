@@ -1,6 +1,6 @@
 """What a user should know about the values of a compiled program, in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from shardinit.discover.program import LaneProgram, listed
 from shardinit.lane.equations import UNKNOWN, Atom
@@ -20,14 +20,23 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
     if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
         text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
         notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
-    uneven = [atom for at in _uneven(plan, work) for _, atom in work.pieces[at][1].outputs]
+    named = _uneven(plan, work)
+    reusing = {at for at, spec in enumerate(work.specs) if spec.never_exact}
     text = (
-        "parts that do not fill the processor's vectors, or divide twice by the same in one jit, where it may round a "
-        "last bit the other way"
+        "a jit that divides by what it also reads otherwise, which XLA may compile to another last bit in a larger "
+        "program"
     )
+    notes += [f"{text}: {listed(names)}" for names in _made_from(_outputs(reusing, work), program, work)]
+    text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
     more = f"A device's elements should be a multiple of {VECTOR}"
-    notes += [f"{text}: {listed(names)}. {more}" for names in _made_from(uneven, program, work)]
+    notes += [
+        f"{text}: {listed(names)}. {more}" for names in _made_from(_outputs(named - reusing, work), program, work)
+    ]
     return tuple(notes)
+
+
+def _outputs(pieces: Iterable[int], work: Work) -> list[Atom]:
+    return [atom for at in pieces for _, atom in work.pieces[at][1].outputs]
 
 
 def _unknown_notes(program: LaneProgram, work: Work) -> list[str]:
@@ -44,7 +53,7 @@ def _uneven(plan: InitPlan, work: Work) -> set[int]:
         return pieces_rounded(plan, "uneven")
     if plan.topology.platform != "cpu" or plan.mesh_devices == 1:
         return set()
-    return {at for at, spec in enumerate(work.specs) if spec.elements}
+    return {at for at, spec in enumerate(work.specs) if spec.elements or spec.never_even}
 
 
 def _made_from(atoms: Sequence[Atom], program: LaneProgram, work: Work) -> list[list[str]]:

@@ -90,7 +90,7 @@ class StandIn(Tracer):
 def _method(name: str) -> Any:
     def call(self: StandIn, *args: Any, **kwargs: Any) -> Any:
         value = self.concrete(NAMES.get(name, f".{name}()"))
-        if name == "__bool__":  # Python has an answer, also where the class has none
+        if name == "__bool__":  # a class without __bool__ has a truth value by its length
             return bool(value)
         return getattr(value, name)(*args, **kwargs)
 

@@ -47,9 +47,6 @@ from shardinit.lane.primitives import (
 )
 from shardinit.private_jax import ARRAY, CONCRETE, AbstractRef, Trace, acts, set_current_trace, settings
 
-# Collectives whose result is the same on every lane.
-
-
 SMALL = 64  # elements
 RANDOM = frozenset({"threefry2x32", "rng_bit_generator"})
 
@@ -66,10 +63,9 @@ class LaneTracer(StandIn):
     def to_concrete_value(self):
         """Give JAX the value where its code cannot go on without it, None where it only asks.
 
-        JAX uses one method for both. It cannot go on in ``concrete_or_error``; of the places that only
-        ask, those about integers and masks choose
-        another algorithm (``x ** n``, static indices, ``x[mask]``), so they must
-        see what eager code sees, while ``jnp.array`` would only copy.
+        JAX uses one method for both. It cannot go on in ``concrete_or_error``; of the places that only ask, those
+        about integers and masks choose another algorithm (``x ** n``, static indices, ``x[mask]``), so they must see
+        what eager code sees, while ``jnp.array`` would only copy.
         """
         callers = _caller_names(3)
         must = callers[0] == CONCRETE

@@ -194,7 +194,7 @@ def name_of(primitive: Primitive) -> str:
 
 def primitive_names(primitive: Primitive, params: dict[str, Any]) -> frozenset[str]:
     """Names of a primitive and of all primitives in the jaxprs among its parameters, however deep."""
-    return frozenset({name_of(primitive)}).union(*map(_names_in, jaxprs_of(params)))
+    return frozenset({name_of(primitive)}).union(*map(names_in, jaxprs_of(params)))
 
 
 def evaluate_jaxpr(jaxpr: Any, arguments: Iterable[Any], step: Callable[[Any, list[Any]], Iterable[Any]]) -> list[Any]:
@@ -223,7 +223,8 @@ def jaxprs_of(params: dict[str, Any]) -> list[Any]:
     return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "eqns")]
 
 
-def _names_in(jaxpr) -> frozenset[str]:
+def names_in(jaxpr: Any) -> frozenset[str]:
+    """Names of all primitives in a jaxpr, however deep."""
     if jaxpr not in _names_inside:
         _names_inside[jaxpr] = frozenset().union(*(primitive_names(e.primitive, e.params) for e in jaxpr.eqns))
     return _names_inside[jaxpr]

@@ -32,6 +32,11 @@ MOVES = frozenset(
     | {"reshape", "rev", "select_n", "slice", "squeeze", "stop_gradient", "transpose"}
 )
 
+# XLA sees through these: they are compiled with what is around them.
+CALLS = frozenset(
+    {"jit", "closed_call", "call", "custom_jvp_call", "custom_vjp_call", "remat2", "remat_opt", "custom_lin"}
+)
+
 # Eager JAX evaluates the jaxprs of these equation by equation. The last two have rules of their own for lanes.
 OPENED_BY_LANE = frozenset(
     {"remat2", "remat_opt", "closed_call", "call", "eval_jaxpr", "composite", "linear_call", "program_order"}

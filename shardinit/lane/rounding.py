@@ -1,16 +1,17 @@
-"""Whose last bits can depend on where in an array an element is, on a CPU, or on what is compiled beside it."""
+"""Which values have last bits that depend, on a CPU, on their place in an array or on what is compiled with them."""
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax.extend.core import Literal as JaxprLiteral
 
-from shardinit.lane.equations import UNKNOWN, Atom, Equation, jaxprs_of, name_of, primitive_names
-from shardinit.lane.primitives import CALLBACKS, COLLECTIVES, MOVES
-from shardinit.plan.specs import NEVER_EVEN, NEVER_EXACT
+from shardinit.lane.equations import UNKNOWN, Atom, Equation, jaxprs_of, name_of, names_in, primitive_names
+from shardinit.lane.primitives import CALLBACKS, CALLS, COLLECTIVES, MOVES
 from shardinit.private_jax import settings_by_name
 
 # Each of these rounds alike wherever in an array an element is: one instruction of the processor, or none.
@@ -38,34 +39,53 @@ ROUND_ALIKE = MOVES.union(
 CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
 ALIASES = frozenset(
     {"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"}
-)  # other forms of a value
+)  # these only change its form
 
 
-def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -> Iterator[int]:
-    """Yield the elements of each array of floats whose last bits can depend on their place in it, on a CPU.
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """What the last bits of the values of a piece depend on, on a CPU.
 
-    ``NEVER_EVEN`` and ``NEVER_EXACT`` come with them where more than that decides. ``outputs`` are what the
-    equations are there for. Collectives must stay on the mesh axis whose lanes they are over: with one there is nothing
-    to choose.
+    Attributes
+    ----------
+    elements
+        Elements of each array of floats that may round by their place in it.
+    never_even
+        Whether parts of them are compiled otherwise than the whole, whatever their size.
+    never_exact
+        Whether XLA may compile them otherwise than eager JAX does wherever they are in a larger program, on any device.
+    """
+
+    elements: tuple[int, ...] = ()
+    never_even: bool = False
+    never_exact: bool = False
+
+
+def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -> Rounded:
+    """Say how equations round; ``outputs`` are what they are there for.
+
+    Collectives must stay on the mesh axis whose lanes they are over, so nothing can be chosen for a piece with one.
     """
     if any(not COLLECTIVES.isdisjoint(primitive_names(e.primitive, e.params)) for e in equations):
-        return
+        return Rounded()
     used = {atom for e in equations for atom in e.inputs} | set(outputs)
+    elements: set[int] = set()
+    never_even = never_exact = False
     for equation in equations:
-        avals, by_place = [v.aval for v in equation.outputs], equation.outputs[0].on_axis
+        avals = [v.aval for v in equation.outputs]
         if not rounds_by_place(equation.primitive, equation.params, avals):
             continue
         walk = _Walk(equation)
-        if by_place:
-            yield from (math.prod(aval.shape) for aval in avals)
-        if _has_unused(equation, used) or (by_place and (_loops_differ(equation) or walk.finds_invariants)):
-            yield NEVER_EVEN
-        if walk.divides_twice:
-            yield NEVER_EXACT
+        never_even |= _has_unused(equation, used)
+        never_exact |= walk.reuses_divisor
+        if equation.outputs[0].on_axis:
+            elements.update(math.prod(aval.shape) for aval in avals)
+            never_even |= _loops_differ(equation) or walk.hoists
+    return Rounded(tuple(sorted(elements)), never_even or never_exact, never_exact)
 
 
 def _has_unused(equation: Equation, used: Collection[Any]) -> bool:
-    """Whether nothing needs one of its arrays of floats, so that it is compiled without what eager JAX computes."""
+    """Whether nothing needs one of its arrays of floats, so that XLA drops what eager JAX computes."""
     return bool(jaxprs_of(equation.params)) and any(v not in used and _is_inexact(v.aval) for v in equation.outputs)
 
 
@@ -78,7 +98,7 @@ class _Value:
     shared
         Whether all lanes share it.
     repeated
-        Whether an array that is made of it has each of its numbers more than once.
+        Whether it is a scalar, or made of one by broadcasting.
     source
         What it is made of: the same number for values that a compiler sees to be equal.
     """
@@ -89,84 +109,86 @@ class _Value:
 
 
 class _Walk:
-    """Looks through an equation for what XLA compiles otherwise for another number of lanes, or for a mesh.
+    """Looks through an equation for what XLA compiles otherwise in another program.
 
     Attributes
     ----------
-    finds_invariants
-        Whether something is the same for all lanes, so that a loop over them computes it before it begins; whether
-        there is such a loop depends on their number.
-    divides_twice
-        Whether two arrays are divided by the same numbers. XLA multiplies by the inverse where it sees one division
-        alone, and what it sees depends on the program around it.
+    hoists
+        Whether something is computed from what all lanes share. A loop over the lanes computes that before it begins,
+        and so rounds it alone; how many lanes there are decides whether there is a loop.
+    reuses_divisor
+        Whether arrays are divided by repeated numbers that are also read otherwise. XLA multiplies by the inverse where
+        the division is the only reader, and what it sees then depends on the program around it.
     """
 
     def __init__(self, equation: Equation):
-        self.finds_invariants = False
-        self.divides_twice = False
+        self.hoists = False
         self._adds = not CONTRACTED[1].isdisjoint(primitive_names(equation.primitive, equation.params))
         self._divisors: set[int] = set()
+        self._uses: Counter[int] = Counter()
         self._numbers: dict[Any, int] = {}
+        self._fresh = itertools.count()
         if jaxprs_of(equation.params):
-            self._enter(equation, equation.outputs, [self._given(a.aval, not a.on_axis) for a in equation.inputs])
+            self._inside(equation, equation.outputs, [self._value(a.aval, not a.by_lane) for a in equation.inputs])
         else:  # eager JAX has made a whole array of what it divides by
-            self.finds_invariants = name_of(equation.primitive) == "div"
+            self.hoists = name_of(equation.primitive) == "div"
 
-    def _given(self, aval: Any, shared: bool) -> _Value:
-        return _Value(shared, shared or not aval.shape, self._number(object()))
+    @property
+    def reuses_divisor(self) -> bool:
+        return any(self._uses[source] > 1 for source in self._divisors)
 
-    def _number(self, source: Any) -> int:
-        return self._numbers.setdefault(source, len(self._numbers))
+    def _value(self, aval: Any, shared: bool) -> _Value:
+        return _Value(shared, shared or not aval.shape, next(self._fresh))
 
-    def _enter(self, equation: Any, outputs: Sequence[Any], values: list[_Value]) -> list[_Value]:
+    def _inside(self, equation: Any, outputs: Sequence[Any], inputs: list[_Value]) -> list[_Value]:
         """Look through the jaxprs of an equation, and say what its outputs are made of."""
         jaxprs = jaxprs_of(equation.params)
-        if name_of(equation.primitive) == "jit":
-            return self._body(jaxprs[0], values)
-        shared = all(value.shared for value in values)
+        if name_of(equation.primitive) in CALLS and len(jaxprs[0].invars) == len(inputs):
+            return self._jaxpr(jaxprs[0], inputs)
+        shared = all(value.shared for value in inputs)
+        self._uses.update({value.source for value in inputs})
         for jaxpr in jaxprs:
-            names = frozenset().union(*(primitive_names(e.primitive, e.params) for e in jaxpr.eqns))
-            mixed = any(value.shared for value in values) and not shared
-            self.finds_invariants |= mixed and ("div" in names or _contracts(names))
-            self._body(jaxpr, [self._given(v.aval, shared) for v in jaxpr.invars])
-        return [self._given(v.aval, shared) for v in outputs]
+            if not shared and any(value.shared for value in inputs):
+                self.hoists |= any(
+                    rounds_by_place(e.primitive, e.params, [v.aval for v in e.outvars]) for e in jaxpr.eqns
+                )
+                self.hoists |= _contracts(names_in(jaxpr))
+            self._jaxpr(jaxpr, [self._value(v.aval, shared) for v in jaxpr.invars])
+        return [self._value(v.aval, shared) for v in outputs]
 
-    def _body(self, jaxpr: Any, values: list[_Value]) -> list[_Value]:
-        known = dict(zip(jaxpr.invars, values, strict=True))
-        known |= {v: self._given(v.aval, True) for v in jaxpr.constvars}
+    def _jaxpr(self, jaxpr: Any, inputs: list[_Value]) -> list[_Value]:
+        known = dict(zip(jaxpr.invars, inputs, strict=True))
+        known |= {v: self._value(v.aval, True) for v in jaxpr.constvars}
 
         def read(atom):
-            if isinstance(atom, JaxprLiteral):
-                return _Value(True, True, self._number(("literal", str(atom.val))))
-            return known[atom]
+            return _Value(True, True, next(self._fresh)) if isinstance(atom, JaxprLiteral) else known[atom]
 
         for equation in jaxpr.eqns:
-            reads = [read(atom) for atom in equation.invars]
+            values = [read(atom) for atom in equation.invars]
             if jaxprs_of(equation.params):
-                made = self._enter(equation, equation.outvars, reads)
+                made = self._inside(equation, equation.outvars, values)
             else:
-                made = self._step(equation, reads)
+                made = self._step(equation, values) if equation.outvars else []
             known.update(zip(equation.outvars, made, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _step(self, equation: Any, reads: list[_Value]) -> list[_Value]:
+    def _step(self, equation: Any, inputs: list[_Value]) -> list[_Value]:
         name, made = name_of(equation.primitive), equation.outvars[0].aval
-        size, shared = math.prod(made.shape), all(value.shared for value in reads)
-        if _is_inexact(made) and name == "div" and not isinstance(equation.invars[1], JaxprLiteral):
-            self._divide(reads[0], reads[1], of_arrays=bool(equation.invars[1].aval.shape) and size > 1)
-        elif _is_inexact(made) and name in CONTRACTED[0]:
-            self.finds_invariants |= self._adds and shared and size > 1
+        size, shared = math.prod(made.shape), all(value.shared for value in inputs)
+        if _is_inexact(made) and size > 1:
+            divides = name == "div" and not isinstance(equation.invars[1], JaxprLiteral) and inputs[1].repeated
+            if divides:
+                self._divisors.add(inputs[1].source)
+            hoisted = shared and (name not in ROUND_ALIKE or (self._adds and name in CONTRACTED[0]))
+            self.hoists |= hoisted or (divides and inputs[1].shared and bool(equation.invars[1].aval.shape))
+        if name not in ALIASES and size > 1:
+            self._uses.update({value.source for value in inputs})
         grows = name == "broadcast_in_dim" and math.prod(equation.invars[0].aval.shape) < size
-        repeated = grows or all(value.repeated for value in reads)
-        numbers = tuple(value.source for value in reads)
-        source = numbers[0] if name in ALIASES else self._number((name, *numbers))
+        repeated = not made.shape or grows or all(value.repeated for value in inputs)
+        # Parameters are left out: what differs in them alone is taken to be equal, which can only name too much.
+        key = (name, *(value.source for value in inputs))
+        source = inputs[0].source if name in ALIASES else self._numbers.setdefault(key, next(self._fresh))
         return [_Value(shared, repeated, source) for _ in equation.outvars]
-
-    def _divide(self, dividend: _Value, divisor: _Value, of_arrays: bool) -> None:
-        if divisor.repeated:
-            self.divides_twice |= divisor.source in self._divisors
-            self._divisors.add(divisor.source)
-            self.finds_invariants |= of_arrays and divisor.shared and not dividend.shared
 
 
 def _loops_differ(equation: Equation) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, jaxprs_of, name_of
-from shardinit.lane.primitives import MOVES
+from shardinit.lane.primitives import CALLS, MOVES
 from shardinit.lane.rounding import rounds_by_place
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.specs import Bytes, PieceMemory
@@ -26,7 +26,6 @@ KEY_BYTES = 32  # a key of two words, and what is derived from it
 # Scratch of a TPU's scalar core, in units: for a piece that draws, and more for each scalar operation.
 TPU_SCALAR_BYTES, TPU_DRAW_UNITS, TPU_UNITS_PER_SCALAR = 32256, 8.25, 0.95
 
-CALLS = frozenset({"jit", "closed_call", "call", "custom_jvp_call", "custom_vjp_call", "remat2", "custom_lin"})
 LOOPS = frozenset({"while", "scan", "cond", "custom_linear_solve"})
 BITS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator"})
 

@@ -12,7 +12,7 @@ from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.once import once_pieces
 from shardinit.lane.pieces import cut
 from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, calls_back, contains, has_other_keys
-from shardinit.lane.rounding import rounded_by_place
+from shardinit.lane.rounding import Rounded, rounded_by_place
 from shardinit.lane.structure import Instance, Structure, structure_of
 from shardinit.lane.temporaries import memory_of
 from shardinit.plan.specs import Callback, PieceMemory, PieceSpec, leaf_spec
@@ -105,7 +105,7 @@ def _piece_specs(
     numbers: dict[Variable | int, int] = {}  # of what pieces hand on, and of the outputs that checks read
     arrays: dict[int, int] = {}
     known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
-    elements: dict[Content, tuple[int, ...]] = {}
+    rounded: dict[Content, Rounded] = {}
     callbacks: dict[Content, Callback] = {}
     aligned: dict[Content, tuple[bool, ...]] = {}
     specs = []
@@ -120,30 +120,36 @@ def _piece_specs(
             )
             callbacks[structure.content] = calls_back(*structure.equations)
             aligned[structure.content] = aligned_constants(structure)
-            elements[structure.content] = tuple(sorted(set(rounded_by_place(structure.equations, atoms))))
+            rounded[structure.content] = rounded_by_place(structure.equations, atoms)
         made = [
             (numbers.setdefault(atom if index is None else index, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
             for index, atom in instance.outputs
             if index is None or index >= leaves
         ]
+        memory, splittable, sliceable = known[structure.content]
+        rounding = rounded[structure.content]
         specs.append(
             PieceSpec(
                 structure.content.digest,
                 tuple(index for index, _ in instance.outputs if index is not None and index < leaves),
                 tuple(made),
                 tuple(numbers[v] for v in instance.shared),
-                *known[structure.content],
+                memory,
+                splittable,
+                sliceable,
                 is_local,
-                tuple(
+                constants=tuple(
                     (arrays.setdefault(id(value), len(arrays)), leaf_spec(aval, by_lane=False))
                     for value, aval in zip(instance.constants, structure.constants, strict=True)
                 ),
-                aligned[structure.content],
-                4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
-                elements[structure.content],
-                any(e.serial in together for e in structure.equations)
+                aligned=aligned[structure.content],
+                table_bytes=4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
+                elements=rounding.elements,
+                never_even=rounding.never_even,
+                never_exact=rounding.never_exact,
+                all_lanes=any(e.serial in together for e in structure.equations)
                 or has_other_keys(atom.aval for atom in atoms if atom.on_axis),
-                callbacks[structure.content],
+                calls_back=callbacks[structure.content],
             )
         )
     return tuple(specs)

@@ -14,7 +14,7 @@ from shardinit.plan.init_plan import Rounding, StatePlan, Step
 from shardinit.plan.layout import laid_out_bytes
 from shardinit.plan.placement import MeshChoice, aligned_spec
 from shardinit.plan.rounding import VECTOR, parts_of
-from shardinit.plan.specs import NEVER_EVEN, Bytes, LeafSpec, PieceMemory, PieceSpec
+from shardinit.plan.specs import Bytes, LeafSpec, PieceMemory, PieceSpec
 
 # What a piece needs whatever its size: its counter, rows of tables, scratch (read off XLA's figures).
 PIECE_BYTES = {"cpu": 3 << 10, "gpu": 4 << 10, "tpu": 16 << 10}
@@ -52,6 +52,7 @@ class Load:
     rounding: Rounding = "same"
     elements: tuple[int, ...] = ()
     local: bool = False
+    never_even: bool = False
 
 
 def pieces_of_specs(states: Sequence[StatePlan], platform: str) -> tuple[PieceSpec, ...]:
@@ -121,6 +122,7 @@ def loads_of(
                     for count in piece.elements
                 ),
                 piece.local,
+                piece.never_even,
             )
         )
     return loads
@@ -286,7 +288,7 @@ def _run(
         temporaries += count * TABLE_ROW_BYTES[mesh.platform] if load.table_bytes else 0
         peak = before_last + made + temporaries + least + constants
         pieces = tuple(piece.number for piece in loads[at:end])
-        cut_unevenly = slices > 1 and any(n == NEVER_EVEN or n % (VECTOR * slices) for n in load.elements)
+        cut_unevenly = slices > 1 and (load.never_even or any(n % (VECTOR * slices) for n in load.elements))
         rounding = "uneven" if cut_unevenly else load.rounding
         steps.append(
             Step(pieces, names[load.number], held, count * made, temporaries, peak, slices, constants, rounding)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from shardinit.plan.init_plan import InitPlan, LeafPlan, Rounding, StatePlan
 from shardinit.plan.placement import MeshChoice
-from shardinit.plan.specs import NEVER_EXACT, PieceSpec
+from shardinit.plan.specs import PieceSpec
 
 VECTOR = 16  # elements of the widest vector that there is: AVX-512 holds 16 of four bytes
 UNROLLED = 4 * VECTOR  # with fewer, the compiler writes the whole loop out
@@ -50,8 +50,11 @@ def roundings(
         other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
         elements = [count * mesh.axis_size for count in piece.elements]
         rounding: Rounding = "whole" if at in together else "same"
-        if at not in together and not piece.local and any(_is_uneven(count, parts, other_loops) for count in elements):
-            small = max(elements) <= most and key_bytes <= MOST_KEYS
+        uneven = piece.never_even or any(_is_uneven(count, parts, other_loops) for count in elements)
+        if piece.local:  # it runs once, and each step of it only for what is needed
+            rounding = "uneven" if piece.never_even else "same"
+        elif at not in together and uneven:
+            small = max(elements, default=0) <= most and key_bytes <= MOST_KEYS
             alone = piece.calls_back != "no"  # a callback in a program on all devices could take them all down
             rounding = "whole" if small and not alone and split.isdisjoint(piece.reads) else "uneven"
         if several and rounding != "whole":
@@ -87,5 +90,4 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
 def _is_uneven(elements: int, parts: int, other_loops: bool) -> bool:
     part = elements // parts
     split_otherwise = parts > 1 and other_loops
-    never = elements >= NEVER_EXACT
-    return never or split_otherwise or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED
+    return split_otherwise or elements % VECTOR != 0 or part % VECTOR != 0 or part < UNROLLED

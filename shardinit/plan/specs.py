@@ -11,10 +11,6 @@ from shardinit.wording import NOT_HELD
 
 MOST_ELEMENTS = 2**63 - 1  # along one axis
 
-# Among the ``elements`` of a piece: no number of them makes the loops the same, and nothing makes the code the same.
-NEVER_EVEN = 0
-NEVER_EXACT = 2**48
-
 Kind = Literal["new", "rewritten", "unbatched", "attribute"]
 Callback = Literal["no", "pure", "effectful"]
 
@@ -168,6 +164,10 @@ class PieceSpec:
         Whether it calls the host, and whether that does more than return a value (``plan/callbacks.py``).
     elements
         Elements of one lane of each array that a CPU may round otherwise in parts (``plan/rounding.py``).
+    never_even
+        Whether a CPU rounds parts otherwise, whatever their number of elements.
+    never_exact
+        Whether a last bit can differ from eager brainstate's wherever it is computed in a larger program.
     constants
         Arrays from outside that it takes: a number, the same for the same array, and a description.
     aligned
@@ -190,6 +190,8 @@ class PieceSpec:
     aligned: tuple[bool, ...] = ()
     table_bytes: int = 0
     elements: tuple[int, ...] = ()
+    never_even: bool = False
+    never_exact: bool = False
     all_lanes: bool = False
     calls_back: Callback = "no"
 

@@ -18,6 +18,9 @@ OTHER_THREADS = 300
 MAPS_PER_THREAD = 2  # its stack, and the page that guards it
 
 
+_emulated: set[int] = set()
+
+
 def emulate_cpu(n: int) -> None:
     """Make JAX see ``n`` CPU devices. Call it before anything touches a device.
 
@@ -32,7 +35,8 @@ def emulate_cpu(n: int) -> None:
     Raises
     ------
     BackendStartedError
-        If JAX's backend has started, so that the setting would have no effect.
+        If JAX's backend has started, so that the setting would have no effect. A second call with the
+        same ``n`` is no error.
     ArgumentError, ArgumentTypeError
         If ``n`` is no integer of at least 1, or more than this machine's memory and threads allow.
 
@@ -46,6 +50,8 @@ def emulate_cpu(n: int) -> None:
     if n < 1:
         raise ArgumentError(f"n={n} devices cannot be emulated. Pass at least 1.")
     if backends_are_initialized():
+        if n in _emulated and jax.default_backend() == "cpu" and jax.device_count() == n:
+            return  # a cell of a notebook that runs again
         raise BackendStartedError(
             f"cannot emulate n={n} CPU devices: the backend has already started, "
             f"with {counted(jax.device_count(), 'device')}. Call shardinit.emulate_cpu before the first array, "
@@ -55,6 +61,7 @@ def emulate_cpu(n: int) -> None:
     os.environ["PJRT_NPROC"] = str(max(n + 1, os.cpu_count() or 1, int(os.environ.get("PJRT_NPROC", 0))))
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", n)
+    _emulated.add(n)
 
 
 def _check_room(n: int) -> None:

@@ -25,6 +25,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def folded(note: str, most: int = 5) -> str:
+    """Fold the list of names at the end of a note, for people; receipts have all of them."""
+    head, colon, rest = note.rpartition(": ")
+    names, stop, more = rest.partition(". ")
+    found = names.split(", ")
+    if len(found) <= most:
+        return note
+    return f"{head}{colon}{', '.join(found[:most])} and {len(found) - most} more{stop}{more}"
+
+
 def key_text(key: Any) -> str:
     """One step of a path as text: classes and functions by name, no addresses, which differ by process."""
     if isinstance(key, (type, types.FunctionType)):

@@ -34,6 +34,7 @@ from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.callbacks import runs_on_one_device
 from shardinit.plan.init_plan import InitPlan, has_whole_lanes
+from shardinit.plan.layout import platform_family
 from shardinit.plan.planner import check_traced_size
 from shardinit.plan.rounding import pieces_rounded, taking_lanes_together
 from shardinit.private_jax import configuration, entered
@@ -160,8 +161,19 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         mesh = make_mesh(plan)
     else:
         check_mesh(plan, mesh)
+    _check_platform(plan, mesh)
     with no_ambient_mesh(), entered(program.settings), jax.disable_jit(False):
         return _compile(program, plan, mesh, started)
+
+
+def _check_platform(plan: InitPlan, mesh: Mesh | None) -> None:
+    """Refuse devices of another kind: memory, and what rounds how, are planned for one."""
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    if platform_family(platform) != platform_family(plan.topology.platform):
+        raise PlanError(
+            f"the plan is for {plan.topology.platform} devices, these are {platform} devices. "
+            "Plan for Topology.local()."
+        )
 
 
 def _check_digests(program: LaneProgram, plan: InitPlan) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from shardinit.discover.program import LaneProgram, listed
+from shardinit.discover.program import LaneProgram
 from shardinit.lane.equations import UNKNOWN, Atom
 from shardinit.lane.primitives import accumulates, contains, unknown_primitives
 from shardinit.lane.work import Work
@@ -19,19 +19,21 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
     sums = [v for e in work.equations if accumulates(e) and not contains(e, frozenset({UNKNOWN})) for v in e.outputs]
     if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
         text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
-        notes += [f"{text}: {listed(names)}" for names in _made_from(sums, program, work)]
+        notes += [f"{text}: {', '.join(names)}" for names in _made_from(sums, program, work)]
     named = _uneven(plan, work)
     reusing = {at for at, spec in enumerate(work.specs) if spec.never_exact}
     text = (
         "a jit that divides by what it also reads otherwise, which XLA may compile to another last bit in a larger "
         "program"
     )
-    notes += [f"{text}: {listed(names)}" for names in _made_from(_outputs(reusing, work), program, work)]
+    notes += [f"{text}: {', '.join(names)}" for names in _made_from(_outputs(reusing, work), program, work)]
+    beside = {at for at in named - reusing if work.specs[at].never_even}
+    text = "what XLA compiles otherwise beside other operations or for fewer lanes, so that last bits can differ"
+    notes += [f"{text}: {', '.join(names)}" for names in _made_from(_outputs(beside, work), program, work)]
     text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
     more = f"A device's elements should be a multiple of {VECTOR}"
-    notes += [
-        f"{text}: {listed(names)}. {more}" for names in _made_from(_outputs(named - reusing, work), program, work)
-    ]
+    parts = named - reusing - beside
+    notes += [f"{text}: {', '.join(names)}. {more}" for names in _made_from(_outputs(parts, work), program, work)]
     return tuple(notes)
 
 
@@ -41,10 +43,10 @@ def _outputs(pieces: Iterable[int], work: Work) -> list[Atom]:
 
 def _unknown_notes(program: LaneProgram, work: Work) -> list[str]:
     unknown = [e for e in work.equations if contains(e, frozenset({UNKNOWN}))]
-    primitives = listed(sorted(set().union(*map(unknown_primitives, unknown))))
+    primitives = ", ".join(sorted(set().union(*map(unknown_primitives, unknown))))
     text = f"primitives that shardinit does not know ({primitives}), which may depend on the lanes that a device has"
     made = [v for e in unknown for v in e.outputs]
-    return [f"{text}: {listed(names)}" for names in _made_from(made, program, work)]
+    return [f"{text}: {', '.join(names)}" for names in _made_from(made, program, work)]
 
 
 def _uneven(plan: InitPlan, work: Work) -> set[int]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 import jax
 import numpy as np
 from brainstate import State, StateTraceStack, catch_new_states
+from brainstate.nn import Module
 from brainstate.random import RandomState
 
 from shardinit.discover.auxiliary import without_tracers
@@ -112,6 +113,11 @@ def discover(
             f"init_kwargs is {init_kwargs!r} ({type(init_kwargs).__name__}). "
             "Pass a dictionary of the keyword arguments of init_all_states, such as {'size': 10}."
         )
+    if odd := [key for key in kwargs if not isinstance(key, str)]:
+        raise ArgumentTypeError(
+            f"init_kwargs has the key {odd[0]!r}, which is {kind_of(odd[0])}. Its keys are names of keyword arguments, "
+            "such as {'size': 10}."
+        )
     if rewritten not in get_args(Rewritten):
         raise ArgumentError(f"rewritten={rewritten!r} is none of the choices. Use one of {get_args(Rewritten)}.")
     axis_size = _traced_axis_size(axis_name, axis_size)
@@ -175,7 +181,9 @@ def trace_init(
         if stuck := watch.undo():
             error.add_note(_stuck_note(stuck))
         raise
-    notes = _notes(watch, outputs, _drawn(draws, changes), watch.undo())
+    new = (c for c in changes if c.before is None and isinstance(c.container, Module))
+    added = list(dict.fromkeys(path_text(c.path) for c in new))
+    notes = _notes(watch, outputs, _drawn(draws, changes), watch.undo(), added)
     return LaneProgram(
         outputs=tuple(outputs),
         axis_order=filters.order,
@@ -252,7 +260,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     path = paths.get(id(state), ())
     leaves, tree = jax.tree.flatten(value)
     tree = without_tracers(tree, lambda tracer, place: _auxiliary_value(tracer, state, path, place))
-    atoms = tuple(leaf.atom if isinstance(leaf, LaneTracer) else as_atom(leaf) for leaf in leaves)
+    atoms = tuple(leaf.atom if isinstance(leaf, LaneTracer) else _outside(leaf, state, path) for leaf in leaves)
     spec = StateSpec(
         path=tuple(map(key_text, path)),
         state_class=type(state).__name__,
@@ -262,6 +270,16 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
         kind=kind,
     )
     return Output(spec, atoms, state, tree)
+
+
+def _outside(leaf: Any, state: State, path: tuple) -> Any:
+    try:
+        return as_atom(leaf)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"cannot keep {path_text(path)} ({type(state).__name__}): it holds {kind_of(leaf)}, which is no array. "
+            "Keep it in an attribute of the module, outside of any State."
+        ) from None
 
 
 def _auxiliary_value(tracer: LaneTracer, state: State, path: tuple, place: tuple) -> Any:
@@ -328,10 +346,12 @@ def _drawn(draws: tuple[dict[str, None], set[str]], changes: list[Change]) -> li
 
 
 def _stuck_note(names: list[str]) -> str:
-    return f"init advanced iterators, which Python cannot put back: {listed(names)}"
+    return f"init advanced iterators, which Python cannot put back: {', '.join(names)}"
 
 
-def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[str]) -> tuple[str, ...]:
+def _notes(
+    watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[str], added: list[str]
+) -> tuple[str, ...]:
     notes = [
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
         for line, size in watch.trace.concretized.items()
@@ -345,17 +365,22 @@ def _notes(watch: _Watch, outputs: list[Output], drawn: list[str], stuck: list[s
     ]
     same = [o.spec.name for o in outputs if _is_same_random_everywhere(o)]
     if same:
-        notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {listed(same)}")
+        notes.append(f"the same random numbers on every lane (a fixed seed or key inside init): {', '.join(same)}")
     if drawn:
         notes.append(
             "init drew random numbers on the host (NumPy generator, random, os.urandom): they are the same on every "
-            f"lane: {listed(drawn)}"
+            f"lane: {', '.join(drawn)}"
         )
     if stuck:
         notes.append(_stuck_note(stuck))
     batched = [o.spec.name for o in outputs if o.spec.kind == "attribute" and o.spec.out_axis == 0]
     if batched:
-        notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {listed(batched)}")
+        notes.append(f"attributes outside of any State that differ by lane, batched on axis 0: {', '.join(batched)}")
+    if added:
+        notes.append(
+            "init makes modules. brainstate runs init twice, the second time with what the first has left, and keeps "
+            f"the second; these are the numbers of one run. Make them in __init__: {', '.join(added)}"
+        )
     return tuple(notes)
 
 

@@ -14,7 +14,7 @@ from shardinit.lane.program_digest import output_digests
 from shardinit.lane.work import Work, work_of
 from shardinit.plan.specs import PieceSpec, StateSpec
 from shardinit.private_jax import Settings, settings
-from shardinit.wording import counted
+from shardinit.wording import counted, folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class LaneProgram:
         rows += [f"  {spec} -> axis {spec.out_axis}" for spec in self.specs[:20]]
         if len(self.outputs) > 20:
             rows.append(f"  ... and {len(self.outputs) - 20} more")
-        return for_terminal("\n".join([*rows, *(f"  note: {n}" for n in self.notes)]))
+        return for_terminal("\n".join([*rows, *(f"  note: {folded(n)}" for n in self.notes)]))
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

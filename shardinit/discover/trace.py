@@ -151,6 +151,11 @@ class LaneTrace(Trace):
             if value._trace is self:
                 return self._kept(value)
             value = value.full_lower()
+        if isinstance(value, jax.Array) and value.is_deleted():
+            raise DeletedArrayError(
+                f"init code uses an array that was deleted, {jax.typeof(value).str_short()}, at {user_line()}. "
+                "Use a copy that was made before."
+            )
         return as_atom(value)
 
     def _kept(self, tracer: LaneTracer) -> Atom:

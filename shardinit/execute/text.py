@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from shardinit.plan.text import plan_table, rendered
-from shardinit.wording import counted, size_text
+from shardinit.wording import counted, folded, size_text
 
 if TYPE_CHECKING:
     from shardinit.execute.executor import InitResult
@@ -33,7 +33,7 @@ def receipt_text(receipt: "Receipt") -> str:
         lines.append("init_all_states created no state; what a constructor created stays as it is")
     if receipt.constant_bytes:
         lines.append(f"{size_text(receipt.constant_bytes)} that init closes over were whole on each device meanwhile")
-    return "\n".join(lines + [f"note: {note}" for note in receipt.notes])
+    return "\n".join(lines + [f"note: {folded(note)}" for note in receipt.notes])
 
 
 def _peak_text(receipt: "Receipt") -> str:

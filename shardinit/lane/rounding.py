@@ -114,8 +114,8 @@ class _Walk:
     Attributes
     ----------
     hoists
-        Whether something is computed from what all lanes share. A loop over the lanes computes that before it begins,
-        and so rounds it alone; how many lanes there are decides whether there is a loop.
+        Whether something is computed from what all lanes share, or inverted. A loop over the lanes computes that before
+        it begins, and so rounds it alone; how many lanes there are decides whether there is a loop.
     reuses_divisor
         Whether arrays are divided by repeated numbers that are also read otherwise. XLA multiplies by the inverse where
         the division is the only reader, and what it sees then depends on the program around it.
@@ -180,7 +180,7 @@ class _Walk:
             if divides:
                 self._divisors.add(inputs[1].source)
             hoisted = shared and (name not in ROUND_ALIKE or (self._adds and name in CONTRACTED[0]))
-            self.hoists |= hoisted or (divides and inputs[1].shared and bool(equation.invars[1].aval.shape))
+            self.hoists |= hoisted or divides
         if name not in ALIASES and size > 1:
             self._uses.update({value.source for value in inputs})
         grows = name == "broadcast_in_dim" and math.prod(equation.invars[0].aval.shape) < size

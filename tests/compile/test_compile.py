@@ -146,6 +146,7 @@ def test_emulate_cpu_after_the_backend_has_started():
     jax.devices()
     with pytest.raises(shardinit.BackendStartedError, match=r"n=4.*already started"):
         shardinit.emulate_cpu(4)
+    shardinit.emulate_cpu(8)  # as a cell of a notebook that runs again
     for bad, error in ((0, ValueError), (True, TypeError), ("8", TypeError)):
         with pytest.raises(error):
             shardinit.emulate_cpu(bad)

@@ -19,7 +19,7 @@ from shardinit.compile.programs import Placement, UniqueProgram
 from shardinit.compile.slices import sliced
 from shardinit.errors import PlanError
 from shardinit.lane.aligned import aligned_constants
-from shardinit.lane.equations import UNKNOWN, name_of
+from shardinit.lane.equations import UNKNOWN, is_key, name_of
 from shardinit.lane.key_rows import KeyTable, key_words
 from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, contains, pure_params
 from shardinit.plan.placement import aligned_spec
@@ -57,7 +57,11 @@ def lane_function(program: UniqueProgram):
     """One lane of a piece: ``(keys, literals, constants, shared) -> outputs``."""
 
     def run(keys, literals, constants, shared):
-        slots = {"key": keys, "literal": literals, "constant": constants, "shared": shared}
+        given = {
+            "constant": list(map(_made_here_if_empty, constants)),
+            "shared": list(map(_made_here_if_empty, shared)),
+        }
+        slots = {"key": keys, "literal": literals, **given}
         made: list[list[Any]] = []
 
         def read(source):
@@ -68,6 +72,11 @@ def lane_function(program: UniqueProgram):
         return [_with_weak_type(read(source), aval) for source, aval, _ in program.outputs]
 
     return run
+
+
+def _made_here_if_empty(value):
+    """XLA of jax 0.11 crashes on an input without elements in a program for several devices."""
+    return value if value.size or is_key(jax.typeof(value)) else jnp.zeros(value.shape, value.dtype)
 
 
 def _evaluate(equation, arguments):

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
         if equation.outputs[0].on_axis:
             elements.update(math.prod(aval.shape) for aval in avals)
             never_even |= _loops_differ(equation) or walk.hoists
-    return Rounded(tuple(sorted(elements)), never_even or never_exact, never_exact)
+    return Rounded(tuple(sorted(elements)), never_even, never_exact)
 
 
 def _has_unused(equation: Equation, used: Collection[Any]) -> bool:
@@ -138,23 +138,42 @@ class _Walk:
         return any(self._uses[source] > 1 for source in self._divisors)
 
     def _value(self, aval: Any, shared: bool) -> _Value:
-        return _Value(shared, shared or not aval.shape, next(self._fresh))
+        return _Value(shared, not aval.shape, next(self._fresh))
 
     def _inside(self, equation: Any, outputs: Sequence[Any], inputs: list[_Value]) -> list[_Value]:
         """Look through the jaxprs of an equation, and say what its outputs are made of."""
         jaxprs = jaxprs_of(equation.params)
         if name_of(equation.primitive) in CALLS and len(jaxprs[0].invars) == len(inputs):
             return self._jaxpr(jaxprs[0], inputs)
-        shared = all(value.shared for value in inputs)
         self._uses.update({value.source for value in inputs})
-        for jaxpr in jaxprs:
-            if not shared and any(value.shared for value in inputs):
-                self.hoists |= any(
-                    rounds_by_place(e.primitive, e.params, [v.aval for v in e.outvars]) for e in jaxpr.eqns
-                )
-                self.hoists |= _contracts(names_in(jaxpr))
-            self._jaxpr(jaxpr, [self._value(v.aval, shared) for v in jaxpr.invars])
+        shared = all(value.shared for value in inputs)
+        for jaxpr, given in self._bodies(equation, jaxprs, inputs):
+            self._jaxpr(jaxpr, given)
         return [self._value(v.aval, shared) for v in outputs]
+
+    def _bodies(self, equation: Any, jaxprs: Sequence[Any], inputs: list[_Value]) -> Iterator[tuple[Any, list[_Value]]]:
+        """Yield each jaxpr of a loop or a choice with what goes into it; what a loop hands on may differ by lane."""
+        shared = all(value.shared for value in inputs)
+
+        def handed_on(jaxpr, constants):
+            return [*constants, *(self._value(v.aval, shared) for v in jaxpr.invars[len(constants) :])]
+
+        name, params = name_of(equation.primitive), equation.params
+        if name == "cond":
+            yield from ((jaxpr, inputs[1:]) for jaxpr in jaxprs)
+        elif name == "while":
+            ends = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+            of_cond, of_body = inputs[: ends[0]], inputs[ends[0] : ends[1]]
+            yield params["cond_jaxpr"].jaxpr, handed_on(params["cond_jaxpr"].jaxpr, of_cond)
+            yield params["body_jaxpr"].jaxpr, handed_on(params["body_jaxpr"].jaxpr, of_body)
+        else:  # what of it is the same for all lanes is not told apart
+            for jaxpr in jaxprs:
+                if not shared and any(value.shared for value in inputs):
+                    self.hoists |= _contracts(names_in(jaxpr))
+                    self.hoists |= any(
+                        rounds_by_place(e.primitive, e.params, [v.aval for v in e.outvars]) for e in jaxpr.eqns
+                    )
+                yield jaxpr, handed_on(jaxpr, [])
 
     def _jaxpr(self, jaxpr: Any, inputs: list[_Value]) -> list[_Value]:
         known = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -176,7 +195,7 @@ class _Walk:
         name, made = name_of(equation.primitive), equation.outvars[0].aval
         size, shared = math.prod(made.shape), all(value.shared for value in inputs)
         if _is_inexact(made) and size > 1:
-            divides = name == "div" and not isinstance(equation.invars[1], JaxprLiteral) and inputs[1].repeated
+            divides = name == "div" and not isinstance(equation.invars[1], JaxprLiteral) and _is_broadcast(*inputs)
             if divides:
                 self._divisors.add(inputs[1].source)
             hoisted = shared and (name not in ROUND_ALIKE or (self._adds and name in CONTRACTED[0]))
@@ -189,6 +208,10 @@ class _Walk:
         key = (name, *(value.source for value in inputs))
         source = inputs[0].source if name in ALIASES else self._numbers.setdefault(key, next(self._fresh))
         return [_Value(shared, repeated, source) for _ in equation.outvars]
+
+
+def _is_broadcast(dividend: _Value, divisor: _Value) -> bool:
+    return divisor.repeated or (divisor.shared and not dividend.shared)
 
 
 def _loops_differ(equation: Equation) -> bool:

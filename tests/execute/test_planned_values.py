@@ -52,7 +52,19 @@ def test_slices_of_lanes_make_the_same_values(axis_size, axes):
     assert_like_brainstate(Layers, initialize, axis_size=axis_size, **options)
 
 
-@pytest.mark.parametrize("make", [Draws, Orthogonal])
+class SplitDraws(brainstate.nn.Module):
+    """Draws that no device computes whole."""
+
+    def init_state(self):
+        r = brainstate.random
+        self.normal = ParamState(r.normal(size=(17, 8)) * 0.02)
+        self.uniform = ParamState(r.uniform(-1.0, 2.0, size=(16, 5)))
+        self.truncated = ParamState(r.truncated_normal(-2.0, 2.0, size=(8, 8)))
+        self.gamma = ParamState(r.gamma(2.0, size=(8,)))
+        self.exponential = ParamState(r.exponential(size=(8,)))
+
+
+@pytest.mark.parametrize("make", [SplitDraws, Orthogonal])
 def test_slices_of_draws_and_factorizations(make):
     budget = sliced_budget(make(), axis_size=64)
     slices = []

@@ -123,13 +123,13 @@ class EagerSteps(Trace):
 
         What a step computes inside (a jaxpr that it carries) must not see what an argument is made of, nor that
         two arguments are made of the same: ``jit(cross)(x, x)`` is zero to a compiler that sees it. Nor must XLA see
-        that two steps divide by the same: it multiplies by the inverse where there is one division alone.
+        that two steps divide by the same number: it multiplies by the inverse where there is one division alone.
         """
         carries_code = bool(jaxprs_of(params))
         divides = carries_code and "div" in primitive_names(primitive, params)
         inputs = []
         for at, value in enumerate(arguments):
-            if divides and _rounds(value):
+            if divides and value.ndim == 0 and _rounds(value):
                 inputs.append(opaque(value, self._zero(DIVIDED + len(self.zeros))))
             elif carries_code and at and (id(value) in self.made or any(value is a for a in arguments[:at])):
                 inputs.append(opaque(value, self._zero(at)))

@@ -32,7 +32,7 @@ def receipt_text(receipt: "Receipt") -> str:
     if not receipt.states:
         lines.append("init_all_states created no state; what a constructor created stays as it is")
     if receipt.constant_bytes:
-        lines.append(f"{size_text(receipt.constant_bytes)} that init closes over were whole on each device meanwhile")
+        lines.append(f"{size_text(receipt.constant_bytes)} that init closes over were on each device meanwhile")
     return "\n".join(lines + [f"note: {folded(note)}" for note in receipt.notes])
 
 

@@ -37,9 +37,8 @@ ROUND_ALIKE = MOVES.union(
     {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"},
 )
 CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
-ALIASES = frozenset(
-    {"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"}
-)  # these only change its form
+# These only change the form of a value.
+ALIASES = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class _Value:
     shared
         Whether all lanes share it.
     repeated
-        Whether it is a scalar, or made of one by broadcasting.
+        Whether it is a scalar, or made by broadcasting.
     source
         What it is made of: the same number for values that a compiler sees to be equal.
     """
@@ -199,7 +198,8 @@ class _Walk:
             if divides:
                 self._divisors.add(inputs[1].source)
             hoisted = shared and (name not in ROUND_ALIKE or (self._adds and name in CONTRACTED[0]))
-            self.hoists |= hoisted or divides
+            by_one_number = inputs[-1].shared and inputs[-1].repeated  # of all lanes: always multiplied by its inverse
+            self.hoists |= hoisted or (divides and not by_one_number)
         if name not in ALIASES and size > 1:
             self._uses.update({value.source for value in inputs})
         grows = name == "broadcast_in_dim" and math.prod(equation.invars[0].aval.shape) < size

@@ -85,6 +85,22 @@ def test_on_every_mesh(name, shape, axis_size):
     assert not any("last bit" in note for note in result.receipt.notes)
 
 
+class Scaled(brainstate.nn.Module):
+    """Large states, each divided by one number, as initializers do."""
+
+    def init_state(self):
+        scale = jnp.sqrt(jnp.float32(11.0))
+        self.u = ShortTermState(normal(1 << 16) / scale + normal(1 << 16) / scale)
+        self.v = ShortTermState(normal(1 << 16) / 3.3)
+        self.w = ShortTermState(normal(1 << 16) / np.float32(3.3) - normal(1 << 16) / 3.3)
+
+
+@pytest.mark.parametrize("shape", [(1,), (8,), (4, 2)], ids=str)
+def test_large_states_divided_by_a_number_are_exact_and_have_no_note(shape):
+    _, result = assert_like_brainstate(Scaled, initialize_on(shape, 8), axis_size=8)
+    assert result.receipt.notes == ()
+
+
 @pytest.mark.parametrize("shape", [(1,), (8,)], ids=str)
 @pytest.mark.parametrize("name", NAMED)
 def test_what_divides_by_what_it_also_reads_otherwise_is_named(name, shape):

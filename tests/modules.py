@@ -27,6 +27,15 @@ class Draws(brainstate.nn.Module):
         self.choice = ShortTermState(r.choice(jnp.arange(10), size=(4,)))
 
 
+class Table(brainstate.nn.Module):
+    """A large array from outside, read number by number."""
+
+    VALUES = np.linspace(0.0, 1.0, 1 << 21, dtype=np.float32).reshape(2048, 1024)
+
+    def init_state(self):
+        self.weight = ParamState(self.VALUES * 2 + brainstate.random.uniform(size=self.VALUES.shape))
+
+
 class Orthogonal(brainstate.nn.Module):
     """QR, which no partitioner can split."""
 

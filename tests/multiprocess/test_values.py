@@ -43,6 +43,7 @@ def assert_same_bits(mine: np.ndarray, theirs: np.ndarray) -> None:
 def test_the_same_bits_however_devices_are_spread_over_processes(processes, devices, tmp_path):
     cases = [(name, strategy, LANES) for name in ("Values", "Nested") for strategy in ("shard_map", "vmap", "gspmd")]
     cases += [("Draws", "shard_map", LANES), ("Draws", "gspmd", LANES), ("Orthogonal", "auto", 12)]
+    cases += [("Table", "auto", 1)]  # one lane, split over the devices, and the table with it
     run_script(MAKE_ALL, processes, devices, cases=cases, folder=str(tmp_path), timeout=400)
     for name, strategy, lanes in cases:
         found = whole_arrays(tmp_path, f"{name}-{strategy}-{lanes}", processes)

@@ -197,9 +197,9 @@ class _Walk:
             divides = name == "div" and not isinstance(equation.invars[1], JaxprLiteral) and _is_broadcast(*inputs)
             if divides:
                 self._divisors.add(inputs[1].source)
-            hoisted = shared and (name not in ROUND_ALIKE or (self._adds and name in CONTRACTED[0]))
-            by_one_number = inputs[-1].shared and inputs[-1].repeated  # of all lanes: always multiplied by its inverse
-            self.hoists |= hoisted or (divides and not by_one_number)
+                # By one number of all lanes: always multiplied by its inverse.
+                self.hoists |= not (inputs[1].shared and inputs[1].repeated)
+            self.hoists |= shared and (name not in ROUND_ALIKE or (self._adds and name in CONTRACTED[0]))
         if name not in ALIASES and size > 1:
             self._uses.update({value.source for value in inputs})
         grows = name == "broadcast_in_dim" and math.prod(equation.invars[0].aval.shape) < size

@@ -27,6 +27,7 @@ def with_jit(function):
 EXACT = {
     "a jit of integers": lambda x, y: jax.jit(lambda i, v: v + i * 0.1)(jnp.arange(7), x),
     "a jit of an array": with_jit(lambda i, v: v * i + i * 0.1),
+    "a jit that counts in floats": lambda x, y: jax.jit(lambda v: v * 0.3 + jnp.arange(7.0) * 0.1)(x),
     "a square of an array": with_jit(lambda i, v: v - i * i),
     "a power": with_jit(lambda i, v: v - i**3),
     "exp": with_jit(lambda i, v: v + jnp.exp(i)),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 NOT_HELD = "(not held by the module)"
+UNFOLLOWED = "a placement asked for inside init was not followed, the plan places"
 
 _CLASS = re.compile(r"<(?:class|function) '?(?:[\w<>]+\.)*(\w+)(?:'| at 0x[0-9a-f]+)>")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -20,7 +20,7 @@ from shardinit.compile.fingerprint import environment_fields, program_fields
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import key_program, piece_program, strategy_of, table_shape
 from shardinit.compile.mesh import check_mesh, make_mesh, with_auto_axes
-from shardinit.compile.notes import numerics_notes
+from shardinit.compile.notes import numerics_notes, placement_notes
 from shardinit.compile.programs import Placement, UniqueProgram, unique_programs
 from shardinit.discover.program import LaneProgram, listed
 from shardinit.errors import ArgumentTypeError, PlanError
@@ -207,7 +207,7 @@ def _compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None, started: f
         sum(len(o.atoms) for o in program.outputs),
         time.perf_counter() - started,
         compiler.cached,
-        numerics_notes(program, plan, work),
+        (*numerics_notes(program, plan, work), *placement_notes(plan)),
     )
 
 

@@ -7,7 +7,9 @@ from shardinit.lane.equations import UNKNOWN, Atom
 from shardinit.lane.primitives import accumulates, contains, unknown_primitives
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan
+from shardinit.plan.placement import wished_axes
 from shardinit.plan.rounding import VECTOR, pieces_rounded
+from shardinit.wording import UNFOLLOWED
 
 
 def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[str, ...]:
@@ -35,6 +37,20 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
     parts = named - reusing - beside
     notes += [f"{text}: {', '.join(names)}. {more}" for names in _made_from(_outputs(parts, work), program, work)]
     return tuple(notes)
+
+
+def placement_notes(plan: InitPlan) -> tuple[str, ...]:
+    """Name the states that init wants to be placed otherwise than they are."""
+    named = [
+        state.spec.name
+        for state in plan.states
+        if any(
+            placed.partition_spec[axis] != name
+            for leaf, placed in zip(state.spec.leaves, state.leaves, strict=True)
+            for axis, name in wished_axes(leaf, state.spec.out_axis).items()
+        )
+    ]
+    return (f"{UNFOLLOWED}: {', '.join(named)}",) if named else ()
 
 
 def _outputs(pieces: Iterable[int], work: Work) -> list[Atom]:

@@ -28,7 +28,7 @@ from shardinit.plan.planner import check_axis_size
 from shardinit.plan.specs import StateSpec, leaf_spec
 from shardinit.private_jax import extend_axis_env_nd, set_current_trace, trace_ctx
 from shardinit.threads import one_at_a_time
-from shardinit.wording import key_text, kind_of, path_text
+from shardinit.wording import UNFOLLOWED, key_text, kind_of, path_text
 
 Rewritten = Literal["batch", "error"]
 
@@ -264,7 +264,7 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     spec = StateSpec(
         path=tuple(map(key_text, path)),
         state_class=type(state).__name__,
-        leaves=tuple(leaf_spec(a.aval, a.by_lane, is_on_host(a)) for a in atoms),
+        leaves=tuple(leaf_spec(a.aval, a.by_lane, is_on_host(a), getattr(a, "wish", ())) for a in atoms),
         out_axis=filters.axis_of(path, state),
         tags=tuple(sorted(state.tag or ())),
         kind=kind,
@@ -356,9 +356,8 @@ def _notes(
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
         for line, size in watch.trace.concretized.items()
     ]
-    notes += [
-        f"a placement asked for inside init was not followed, the plan places: {p}" for p in watch.trace.placements
-    ]
+    made = {atom for output in outputs for atom in output.atoms if isinstance(atom, Variable)}
+    notes += [f"{UNFOLLOWED}: {line}" for line, asked in watch.trace.placements.items() if not made.issuperset(asked)]
     notes += [
         f"{size} bytes that a jit inside init closes over are numbers in its program, on every device: {line}"
         for line, size in watch.trace.inside.items()

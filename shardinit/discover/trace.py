@@ -10,6 +10,7 @@ import math
 import sys
 import types
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ from shardinit.lane.equations import (
     staged,
 )
 from shardinit.lane.lifted import Effect, lift_effects
-from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced
+from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced, wishes
 from shardinit.lane.primitives import (
     COLLECTIVES,
     OPENED_BY_LANE,
@@ -138,7 +139,7 @@ class LaneTrace(Trace):
         self.asked = 0
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
         self.inside: Counter[str] = Counter()  # user's line -> bytes of arrays in the programs of a jit there
-        self.placements: dict[str, None] = {}  # user's lines that ask for one
+        self.placements: dict[str, list[Variable | None]] = {}  # user's line -> the value it wants to be placed, if one
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
         self.values: dict[Variable, Any] = {}
 
@@ -207,14 +208,18 @@ class LaneTrace(Trace):
         if name in OPENED_BY_LANE:  # a call, whatever JAX makes of it
             with set_current_trace(self):
                 return primitive.impl(*tracers, **params)
-        if asks := asks_for_placement(primitive, params):
-            self.placements[user_line()] = None
-            if name in CONSTRAINTS:
-                return self.stage_value(tracers[0])
+        asks = asks_for_placement(primitive, params)
+        if asks and name in CONSTRAINTS:
+            constrained = self.stage_value(tracers[0])
+            wanted = wishes(primitive, params, 1)
+            if name != "reshard" or any(wanted):  # JAX's own way to a type that is not split
+                self._wish([constrained.atom], wanted)
+            return constrained
         pure, lifted = lift_effects(primitive, params)
         if lifted:
             return self._with_effects(primitive, tracers, pure, lifted)[: len(params["jaxpr"].out_avals)]
         inputs = [self.atom(t) for t in tracers]
+        asked = params
         if asks or is_under_mesh():
             params = unplaced(params)
         if name == "jit":
@@ -247,8 +252,17 @@ class LaneTrace(Trace):
             variable.lost_lanes = loses_lanes(primitive, inputs)
         if effects:
             self.effectful.append(equation)
+        if asks:
+            self._wish(equation.outputs, wishes(primitive, asked, len(avals)))
         out = [LaneTracer(self, v) for v in equation.outputs]
         return out if primitive.multiple_results else out[0]
+
+    def _wish(self, made: Sequence[Atom], wanted: list[tuple[str | None, ...]]) -> None:
+        """Remember what init wants of the placement of values, and where it says so."""
+        asked = [(v, axes) for v, axes in zip(made, wanted, strict=True) if axes and isinstance(v, Variable)]
+        for variable, axes in asked:
+            variable.wish = axes
+        self.placements.setdefault(user_line(), []).extend([variable for variable, _ in asked] or [None])
 
     def _with_effects(self, primitive, tracers, params, lifted: list[Effect]):
         """Record a ``jit`` without its effects, then these, of what it returned for them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from shardinit.lane.equations import evaluate_jaxpr, jaxprs_of, name_of
@@ -44,6 +44,37 @@ def _asks_inside(jaxpr: Any) -> bool:
     if jaxpr not in _asks:
         _asks[jaxpr] = any(asks_for_placement(e.primitive, e.params) for e in jaxpr.eqns)
     return _asks[jaxpr]
+
+
+def wishes(primitive: Any, params: dict[str, Any], outputs: int) -> list[tuple[str | None, ...]]:
+    """Say where an equation that asks for a placement wants each output: mesh axis or None per axis; empty if open."""
+    if name_of(primitive) == "device_put":
+        return [_axes(place) for place in params["devices"]]
+    said = [params[p] for p in (*OF_TYPES, "dst_sharding") if isinstance(params.get(p), NamedSharding)]
+    if said:
+        return [_axes(said[0])] * outputs
+    if "out_shardings" not in params:
+        return [()] * outputs
+    jaxpr = params["jaxpr"].jaxpr
+    makers = {v: (e, at) for e in jaxpr.eqns for at, v in enumerate(e.outvars)}
+    found = []
+    for sharding, variable in zip(params["out_shardings"], jaxpr.outvars, strict=True):
+        axes = _axes(sharding) or _axes(getattr(variable.aval, "sharding", None))
+        if not axes and not isinstance(variable, Literal) and variable in makers:
+            equation, at = makers[variable]
+            axes = wishes(equation.primitive, equation.params, len(equation.outvars))[at]
+        found.append(axes)
+    return found
+
+
+def _axes(sharding: Any) -> tuple[str | None, ...]:
+    """Mesh axis or None per axis; empty if none is named, or one array axis is split by several."""
+    if not isinstance(sharding, NamedSharding):
+        return ()
+    axes = [axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis for axis in sharding.spec]
+    if any(isinstance(axis, tuple) for axis in axes) or not any(isinstance(axis, str) for axis in axes):
+        return ()
+    return tuple(axis if isinstance(axis, str) else None for axis in axes)
 
 
 def is_under_mesh() -> bool:

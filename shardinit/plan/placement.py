@@ -113,6 +113,9 @@ def place(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> tuple[Strat
 
 
 def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
+    if rule is None and any(wished := [_wished(leaf, None, mesh) for leaf in spec.leaves]):
+        leaves = tuple(_leaf_plan(leaf, None, mesh, names) for leaf, names in zip(spec.leaves, wished, strict=True))
+        return "gspmd", leaves, "axis None: split as init asks"
     if rule is None or (rule.strategy is None and rule.axes is None):
         return "vmap", whole, "axis None: every device holds the one value"
     if rule.strategy in ("shard_map", "pmap") or (rule.axes and mesh.lanes is not None and mesh.lanes in rule.axes):
@@ -136,7 +139,11 @@ def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
 def _batched(spec: StateSpec, leaf: LeafSpec, rule: Placed | None, mesh: MeshChoice, strategy: str) -> LeafPlan:
     shape = leaf.batched_shape(spec.out_axis, mesh.axis_size)
     lanes_at = cast(int, spec.out_axis) % len(shape)
-    ruled = {} if rule is None or rule.axes is None else _ruled(spec, leaf, rule, mesh)
+    ruled: dict[int, str | None] = {}
+    if rule is not None and rule.axes is not None:
+        ruled = _ruled(spec, leaf, rule, mesh)
+    elif strategy in ("auto", "gspmd"):
+        ruled = dict(_wished(leaf, spec.out_axis, mesh))
     names = dict(ruled)
     if mesh.padded != mesh.axis_size:
         if mesh.lanes not in names.values():
@@ -206,6 +213,20 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
     return {axis: name for axis, name in enumerate(axes) if name is not OPEN}
 
 
+def _wished(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice) -> dict[int, str]:
+    """Array axis to mesh axis as init asks, if the caller's mesh has these axes, they divide and no lanes use them."""
+    shape = leaf.batched_shape(out_axis, mesh.axis_size)
+    names = wished_axes(leaf, out_axis)
+    fits = all(n in mesh.axes and n != mesh.lanes and shape[at] % mesh.axes[n] == 0 for at, n in names.items())
+    return names if fits and not (mesh.made or leaf.on_host or mesh.padded != mesh.axis_size) else {}
+
+
+def wished_axes(leaf: LeafSpec, out_axis: int | None) -> dict[int, str]:
+    """Axes of the whole array, lanes included, that init wants to be split, and the mesh axis of each."""
+    lanes_at = len(leaf.shape) if out_axis is None else out_axis % (len(leaf.shape) + 1)
+    return {at + (at >= lanes_at): name for at, name in enumerate(leaf.wish) if name is not None}
+
+
 def _is_name(axis: object) -> bool:
     return isinstance(axis, str)
 
@@ -239,7 +260,8 @@ def _strategy_of(spec: StateSpec, leaves: Sequence[LeafPlan], mesh: MeshChoice, 
 
 
 def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, mesh: MeshChoice, strategy: str) -> str:
-    said = f"rule {rule.text}; " if rule is not None else ""
+    asked = any(_wished(leaf, spec.out_axis, mesh) for leaf in spec.leaves)
+    said = f"rule {rule.text}; " if rule is not None else "as init asks; " if asked and strategy == "gspmd" else ""
     lanes = mesh.padded // mesh.shards
     if mesh.padded != mesh.axis_size:
         said += f"{counted(mesh.padded, 'lane')} computed, {mesh.padded - mesh.axis_size} of them cut off; "

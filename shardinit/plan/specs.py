@@ -33,6 +33,8 @@ class LeafSpec:
         Whether the value can differ from lane to lane.
     on_host
         Whether it is a NumPy or Python value: it stays one where all lanes share it, and takes no device memory.
+    wish
+        Mesh axis or None per axis of a lane, where init asks for a placement; followed where it fits the mesh.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +43,7 @@ class LeafSpec:
     weak_type: bool = False
     by_lane: bool = True
     on_host: bool = False
+    wish: tuple[str | None, ...] = ()
 
     @property
     def lane_bytes(self) -> int:
@@ -196,7 +199,7 @@ class PieceSpec:
     calls_back: Callback = "no"
 
 
-def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:
+def leaf_spec(aval, by_lane: bool = True, on_host: bool = False, wish: tuple[str | None, ...] = ()) -> LeafSpec:
     """Describe an abstract value."""
     return LeafSpec(
         shape=tuple(aval.shape),
@@ -205,4 +208,5 @@ def leaf_spec(aval, by_lane: bool = True, on_host: bool = False) -> LeafSpec:
         weak_type=bool(getattr(aval, "weak_type", False)),
         by_lane=by_lane,
         on_host=on_host,
+        wish=wish,
     )

@@ -53,20 +53,20 @@ class AsksForNothing(brainstate.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("make", "axes", "asked"),
+    ("make", "axes", "lines", "states"),
     [
-        (OnAutoAxes, AxisType.Auto, 4),
-        (OnExplicitAxes, AxisType.Explicit, 10),
-        (AsksForNothing, AxisType.Explicit, 0),
+        (OnAutoAxes, AxisType.Auto, 1, "out, put, shared"),
+        (OnExplicitAxes, AxisType.Explicit, 3, "drawn, inside, shared, product, spread, out, put"),
+        (AsksForNothing, AxisType.Explicit, 0, ""),
     ],
 )
-def test_init_may_name_the_axes_of_the_mesh_around_it(make, axes, asked):
+def test_init_may_name_the_axes_of_the_mesh_around_it(make, axes, lines, states):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(axes,))
     with jax.set_mesh(mesh):
         _, result = assert_like_brainstate(make, lambda m: shardinit.shard_new_states(m, axis_size=8), axis_size=8)
     named = [n for n in result.receipt.notes if n.startswith("a placement asked for inside init was not followed")]
-    assert len(named) == asked
-    assert all("test_meshes_around_init.py" in n for n in named)
+    assert sum("test_meshes_around_init.py" in n for n in named) == lines
+    assert [n.partition(": ")[2] for n in named[lines:]] == ([states] if states else [])
 
 
 def test_shardings_that_name_their_mesh_need_none_around_init():

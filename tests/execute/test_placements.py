@@ -31,10 +31,84 @@ class Placed(brainstate.nn.Module):
         self.taken = HiddenState(jax.jit(lambda v: v + 1.0, in_shardings=asked())(v))
 
 
+def named_by(result):
+    return [n for n in result.receipt.notes if n.startswith("a placement asked for inside init was not followed")]
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_placements_inside_init(devices):
     _, result = assert_like_brainstate(
         Placed, lambda m: shardinit.shard_new_states(m, axis_size=8, mesh=mesh_of(devices)), axis_size=8
     )
-    named = [n for n in result.receipt.notes if n.startswith("a placement asked for inside init was not followed")]
-    assert len(named) == 7
+    named = named_by(result)
+    assert len(named) == 6
+    assert named[5].endswith(": returned, out")
+
+
+def wants(spec, shape=(4, 2)):
+    """A sharding on a mesh of init's own, whose axes have the names of the ensemble's mesh."""
+    return NamedSharding(mesh_of(*shape, names=("lanes", "x")), PartitionSpec(*spec))
+
+
+class Wishing(brainstate.nn.Module):
+    def init_state(self):
+        v = brainstate.random.normal(size=(6, 5))
+        self.constraint = HiddenState(jax.lax.with_sharding_constraint(v * 0.3, wants([("x",), None])))
+        self.put = brainstate.ShortTermState({"a": jax.device_put(v + 1.0, wants(["x"])), "b": v * 2.0})
+        self.jit = HiddenState(jax.jit(lambda v: (v.T, v), out_shardings=(wants([None, "x"]), None))(v)[0])
+        self.inside = HiddenState(jax.jit(lambda v: jax.jit(lambda v: jax.device_put(v, wants(["x"])))(v))(v))
+        self.odd = HiddenState(jax.device_put(v - 1.0, wants([None, "x"], (8, 1))))
+        self.lanes = HiddenState(jax.device_put(v - 2.0, wants(["lanes"], (2, 4))))
+        self.both = HiddenState(jax.lax.with_sharding_constraint(v - 3.0, wants([("lanes", "x")], (3, 2))))
+        self.shared = brainstate.ParamState(jax.device_put(jax.numpy.arange(8.0) * 0.3, wants(["x"])))
+
+
+def initialize_wishing(**kwargs):
+    axes = {0: brainstate.util.filter.Not(brainstate.ParamState), None: brainstate.ParamState}
+    return assert_like_brainstate(
+        Wishing,
+        lambda m: shardinit.shard_new_states(
+            m, axis_size=4, mesh=mesh_of(4, 2, names=("lanes", "x")), state_out_axes=axes, **kwargs
+        ),
+        axis_size=4,
+        state_out_axes=axes,
+    )
+
+
+def test_wishes_that_fit_are_followed():
+    module, result = initialize_wishing()
+    axes = {name: getattr(module, name).value for name in ("constraint", "put", "jit", "inside", "shared")}
+    specs = {name: tuple(jax.tree.leaves(value)[0].sharding.spec) for name, value in axes.items()}
+    assert specs == {
+        "constraint": ("lanes", "x", None),
+        "put": ("lanes", "x", None),
+        "jit": ("lanes", None, "x"),
+        "inside": ("lanes", "x", None),
+        "shared": ("x",),
+    }
+    assert "as init asks" in next(s.reason for s in result.plan.states if s.spec.name == "put")
+    assert len(named_by(result)) == 2
+    assert named_by(result)[1].endswith(": odd, lanes")
+    assert "test_placements.py" in named_by(result)[0]
+
+
+def test_arguments_come_before_wishes():
+    _, result = initialize_wishing(strategy="shard_map")
+    assert named_by(result)[1].endswith(": constraint, put, jit, inside, odd, lanes")
+    module, result = initialize_wishing(rules=[("put", ("lanes", None, None)), ("shared", "replicate")])
+    assert tuple(module.put.value["a"].sharding.spec) == ("lanes", None, None)
+    assert named_by(result)[1].endswith(": put, odd, lanes, shared")
+
+
+def test_a_wish_under_a_mesh_with_explicit_axes():
+    class Drawn(brainstate.nn.Module):
+        def init_state(self):
+            key = brainstate.random.split_key()
+            self.v = HiddenState(jax.random.normal(key, (6,), out_sharding=PartitionSpec("x")))
+
+    mesh = jax.make_mesh((4, 2), ("lanes", "x"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        module = Drawn()
+        result = shardinit.shard_new_states(module, axis_size=4, mesh=mesh)
+        assert tuple(module.v.value.sharding.spec) == ("lanes", "x")
+    assert not named_by(result)

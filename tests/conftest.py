@@ -1,9 +1,22 @@
 """Every test sees 8 emulated CPU devices."""
 
+import atexit
 import gc
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import shardinit
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # compiled once for all workers and processes of this run
+    folder = tempfile.mkdtemp(prefix="shardinit-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 shardinit.emulate_cpu(8)
 

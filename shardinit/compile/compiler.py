@@ -33,10 +33,10 @@ from shardinit.lane.primitives import calls_back
 from shardinit.lane.structure import Instance
 from shardinit.lane.work import Work
 from shardinit.plan.callbacks import runs_on_one_device
-from shardinit.plan.init_plan import InitPlan, has_whole_lanes
+from shardinit.plan.init_plan import InitPlan, Rounding, has_whole_lanes
 from shardinit.plan.layout import platform_family
 from shardinit.plan.planner import check_traced_size
-from shardinit.plan.rounding import pieces_rounded, taking_lanes_together
+from shardinit.plan.rounding import taking_lanes_together
 from shardinit.private_jax import configuration, entered
 from shardinit.wording import counted, kind_of
 
@@ -231,19 +231,20 @@ def prepare(
             return placements[index]
         return Placement(None, (), "local") if index in work.local else _handed_on(atom, layout)
 
-    order, slices, whole = _order(plan, work)
-    unique = unique_programs(work.pieces, order, slices, whole, placement)
+    order, slices, rounded = _order(plan, work)
+    unique = unique_programs(work.pieces, order, slices, rounded, placement)
     number = {id(instance): n for n, u in enumerate(unique) for instance in u.instances}
     sequence = tuple((number[id(work.pieces[at][1])], work.pieces[at][1]) for at in order)
     return work, layout, unique, sequence
 
 
-def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
-    """Order, slices, and what each device computes whole, as planned; a plan of specs alone knows no pieces."""
+def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], list[Rounding]]:
+    """Order, slices and rounding of the pieces, as planned; a plan of specs alone knows no pieces."""
     order = [piece for step in plan.steps for piece in step.pieces]
     if plan.of_program and sorted(order) == list(range(len(work.pieces))):
-        slices = {piece: step.slices for step in plan.steps for piece in step.pieces}
-        return order, [slices[at] for at in range(len(work.pieces))], pieces_rounded(plan, "whole")
+        step_of = {piece: step for step in plan.steps for piece in step.pieces}
+        steps = [step_of[at] for at in range(len(work.pieces))]
+        return order, [step.slices for step in steps], [step.rounding for step in steps]
     if plan.memory_budget is not None:
         raise PlanError(
             f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
@@ -255,7 +256,8 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], set[int]]:
         whole = {at for at, spec in enumerate(work.specs) if (spec.elements or spec.never_even) and not spec.local}
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
-    return [*linked, *alone], [1] * len(work.pieces), whole
+    rounded: list[Rounding] = ["whole" if at in whole else "same" for at in range(len(work.pieces))]
+    return [*linked, *alone], [1] * len(work.pieces), rounded
 
 
 def _placements(program: LaneProgram, plan: InitPlan, work: Work) -> dict[int, Placement]:

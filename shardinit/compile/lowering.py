@@ -254,7 +254,8 @@ def _cut_off(call, program: UniqueProgram, layout: Layout):
 def _mapped(program: UniqueProgram, layout: Layout, strategy: str):
     """Map one lane over the lanes that a device has; the first argument is the counter."""
     lane = lane_function(program)
-    steps = partial(in_eager_steps, apart=program.whole and layout.rounds_by_place) if layout.exact else _in_one
+    apart = program.rounding != "same" and layout.rounds_by_place
+    steps = partial(in_eager_steps, apart=apart) if layout.exact else _in_one
     if strategy == "local" and all(p.out_axis is None for p in program.placements):
         return steps(lane)
     collective = uses(program, COLLECTIVES)

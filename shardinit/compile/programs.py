@@ -1,7 +1,7 @@
 """Unique programs: pieces of equal structure and placement, compiled once for all of them."""
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 from shardinit.lane.digest import Content
 from shardinit.lane.primitives import calls_back
 from shardinit.lane.structure import Instance, Source, Structure
+from shardinit.plan.init_plan import Rounding
 from shardinit.private_jax import settings_by_name
 
 
@@ -32,7 +33,7 @@ class Placement:
     strategy: str
 
 
-Key = tuple[Content, tuple[Placement, ...], int, bool]
+Key = tuple[Content, tuple[Placement, ...], int, Rounding]
 
 
 @dataclass(slots=True, eq=False)
@@ -42,15 +43,16 @@ class UniqueProgram:
     Attributes
     ----------
     key
-        Content of the structure, placements and slices: equal programs, equal keys.
+        Content of the structure, placements, slices and rounding: equal programs, equal keys.
     structure
         The equations and slots.
     placements
         One per output.
     slices
         Into how many slices the lanes of a device are cut, one after the other.
-    whole
-        Whether every device computes all lanes of it, and keeps its part.
+    rounding
+        ``whole`` where every device computes all lanes of it, and keeps its part; there and where it is ``apart``, what
+        rounds by the loop around it gets one of its own on a CPU.
     instances
         The pieces that it makes, in the order in which they run.
     """
@@ -59,7 +61,7 @@ class UniqueProgram:
     structure: Structure
     placements: tuple[Placement, ...]
     slices: int = 1
-    whole: bool = False
+    rounding: Rounding = "same"
     instances: list[Instance] = field(default_factory=list)
 
     @property
@@ -83,7 +85,7 @@ def unique_programs(
     pieces: Sequence[tuple[Structure, Instance]],
     order: Sequence[int],
     slices: Sequence[int],
-    whole: Collection[int],
+    rounded: Sequence[Rounding],
     placement: Callable[[int | None, Any], Placement],
 ) -> list[UniqueProgram]:
     """Group pieces by structure, placement and slices; programs come in the order of their first piece.
@@ -96,8 +98,8 @@ def unique_programs(
         The order in which to run them.
     slices
         Of each piece.
-    whole
-        The pieces that every device computes for all lanes.
+    rounded
+        How each rounds, as planned.
     placement
         Placement of an output, given its index in the program (None if it is handed on) and its atom.
     """
@@ -105,10 +107,12 @@ def unique_programs(
     for at in order:
         structure, instance = pieces[at]
         placements = tuple(placement(index, atom) for index, atom in instance.outputs)
-        if at in whole:
+        # What is too large for its bits to be kept is compiled like the rest.
+        rounding = rounded[at] if rounded[at] != "uneven" else "same"
+        if rounding == "whole":
             where = "vmap" if calls_back(*structure.equations) == "no" else "local"
             placements = tuple(Placement(p.out_axis, (None,) * len(p.partition_spec), where) for p in placements)
-        key = (structure.content, placements, slices[at], at in whole)
-        program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at], at in whole))
+        key = (structure.content, placements, slices[at], rounding)
+        program = programs.setdefault(key, UniqueProgram(key, structure, placements, slices[at], rounding))
         program.instances.append(instance)
     return list(programs.values())

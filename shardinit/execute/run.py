@@ -150,7 +150,7 @@ class _Runner:
     def finish(self, program, instance, outputs) -> None:
         for (index, atom), value in zip(instance.outputs, outputs, strict=True):
             if index is not None:
-                self.values[index] = self._as_planned(index, value) if program.whole else value
+                self.values[index] = self._as_planned(index, value) if program.rounding == "whole" else value
             elif atom in self.readers:
                 self.handed_on[atom] = value
             if self.compares and index is None and program.strategy == "local" and not atom.by_lane:

@@ -49,6 +49,8 @@ class Rounded:
     ----------
     elements
         Elements of each array of floats that may round by their place in it.
+    rows
+        Lengths of the last axis of arrays of floats, if some may round by the loop around them; 1 for such a number.
     never_even
         Whether parts of them are compiled otherwise than the whole, whatever their size.
     never_exact
@@ -56,6 +58,7 @@ class Rounded:
     """
 
     elements: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
     never_even: bool = False
     never_exact: bool = False
 
@@ -69,18 +72,22 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
         return Rounded()
     used = {atom for e in equations for atom in e.inputs} | set(outputs)
     elements: set[int] = set()
-    never_even = never_exact = False
+    rows: set[int] = set()
+    never_even = never_exact = rounds = False
     for equation in equations:
         avals = [v.aval for v in equation.outputs]
+        rows.update(aval.shape[-1] for aval in avals if aval.shape and _is_inexact(aval))
         if not rounds_by_place(equation.primitive, equation.params, avals):
             continue
+        rounds = True
+        rows.update(1 for aval in avals if not aval.shape and _is_inexact(aval))
         walk = _Walk(equation)
         never_even |= _has_unused(equation, used)
         never_exact |= walk.reuses_divisor
         if equation.outputs[0].on_axis:
             elements.update(math.prod(aval.shape) for aval in avals)
             never_even |= _loops_differ(equation) or walk.hoists
-    return Rounded(tuple(sorted(elements)), never_even, never_exact)
+    return Rounded(tuple(sorted(elements)), tuple(sorted(rows)) if rounds else (), never_even, never_exact)
 
 
 def _has_unused(equation: Equation, used: Collection[Any]) -> bool:

@@ -17,7 +17,7 @@ from shardinit.wording import kind_of
 Strategy = Literal["vmap", "shard_map", "gspmd", "pmap"]
 Numerics = Literal["exact", "fused"]
 Remainder = Literal["factor", "replicate", "pad", "error"]
-Rounding = Literal["same", "whole", "uneven"]
+Rounding = Literal["same", "apart", "whole", "uneven"]
 
 VERSION = 3
 
@@ -79,8 +79,9 @@ class Step:
     constants
         Most bytes of arrays from outside (that init closes over) that are on the device meanwhile, beside the others.
     rounding
-        What is rounded, or drawn: ``same`` as in eager brainstate; ``whole`` also, since every device computes all
-        lanes and keeps its part; ``uneven``: in parts that are too large for that, so that last bits can differ.
+        What is rounded, or drawn: ``same`` as in eager brainstate; ``apart`` also, since each operation gets a loop of
+        its own; ``whole`` also, since every device besides computes all lanes and keeps its part; ``uneven``: in parts
+        that are too large for that, so that last bits can differ.
     """
 
     pieces: tuple[int, ...]

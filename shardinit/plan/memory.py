@@ -95,7 +95,7 @@ def loads_of(
         if not piece.structure:
             kind = (*kind, piece.memory)
         if kind not in known:
-            known[kind] = _cost(piece, own, mesh, any_split, rounding == "whole")
+            known[kind] = _cost(piece, own, mesh, any_split, rounding)
         kept, handed, slices, temporaries = known[kind]
         numbers = tuple((n, size) for (n, _), size in zip(piece.makes, handed, strict=True))
         linked = bool(piece.reads) or any(n in read for n, _ in numbers)
@@ -143,19 +143,15 @@ def _constant(number: int, spec: LeafSpec, part: tuple[str | None, ...], mesh: M
 
 
 def _cost(
-    piece: PieceSpec, own, mesh: MeshChoice, any_split: bool, whole: bool
+    piece: PieceSpec, own, mesh: MeshChoice, any_split: bool, rounding: Rounding
 ) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     strategies = {state.strategy for _, state, _ in own}
     kept = sum(_laid_out(leaf, spec, mesh) for leaf, _, spec in own)
-    handed = tuple(_handed_on_bytes(spec, mesh, any_split and not whole) for _, spec in piece.makes)
-    if whole:
+    handed = tuple(_handed_on_bytes(spec, mesh, any_split and rounding != "whole") for _, spec in piece.makes)
+    compiled = "apart" if mesh.platform == "cpu" and rounding in ("apart", "whole") else mesh.platform
+    if rounding == "whole":
         made = sum(_all_lanes(leaf, spec, mesh) for leaf, _, spec in own)
-        return (
-            kept,
-            handed,
-            (1,),
-            (piece.memory.peak("apart" if mesh.platform == "cpu" else mesh.platform, mesh.axis_size) + made,),
-        )
+        return kept, handed, (1,), (piece.memory.peak(compiled, mesh.axis_size) + made,)
     split = bool(strategies & {"shard_map", "pmap", "gspmd"}) or (
         not strategies and any_split and mesh.lanes is not None
     )
@@ -180,8 +176,7 @@ def _cost(
         exchanged += sum(_handed_on_bytes(spec, mesh, any_split=False) for _, spec in piece.makes)
     own_bytes = kept + sum(handed)
     temporaries = tuple(
-        piece.memory.peak(mesh.platform, lanes // s) // parts + exchanged + (own_bytes // s if s > 1 else 0)
-        for s in slices
+        piece.memory.peak(compiled, lanes // s) // parts + exchanged + (own_bytes // s if s > 1 else 0) for s in slices
     )
     return kept, handed, tuple(slices), temporaries
 

@@ -4,7 +4,9 @@ XLA's CPU backend computes elements in vectors. What does not fill one, at the e
 goes through other code, which may round ``exp`` or a normal draw the other way. Eager brainstate computes all lanes
 in one array, a device its own lanes only. The code also depends on the loop that an operation is fused into. So where
 a small piece or its parts would not fill their vectors, every device computes it for all lanes, each such operation in
-a loop of its own, and keeps its part; of a large piece the receipt says so.
+a loop of its own, and keeps its part; of a large piece the receipt says so. Since jax 0.11 the loop over the last axis
+is one of its own: where that axis is short and fills no vectors, the compiler writes it out, and what is fused with it
+decides the last bits, whatever the size of the array. Each such operation gets a loop of its own.
 
 Some operations give a lane other values by the lanes beside it, on every backend (bits of ``rbg`` keys, rules of
 ``custom_vmap``): what they go into is computed for all lanes on every device, whatever its size.
@@ -57,6 +59,8 @@ def roundings(
             small = max(elements, default=0) <= most and key_bytes <= MOST_KEYS
             alone = piece.calls_back != "no"  # a callback in a program on all devices could take them all down
             rounding = "whole" if small and not alone and split.isdisjoint(piece.reads) else "uneven"
+        if rounding == "same" and _has_short_rows(piece, own, mesh):
+            rounding = "apart"
         if several and rounding != "whole":
             split.update(number for number, spec in piece.makes if spec.by_lane)
         decided.append(rounding)
@@ -85,6 +89,14 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
         return 1
     names = {name for _, leaf in own for name in leaf.partition_spec if name}
     return math.prod(mesh.axes[name] for name in names | ({mesh.lanes} if mesh.lanes else set()))
+
+
+def _has_short_rows(piece: PieceSpec, own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> bool:
+    """Whether a piece that may round by place has loops over a last axis that the compiler writes out."""
+    if piece.local or not piece.rows:
+        return bool(piece.rows)
+    made = [leaf.shape[-1] // mesh.axes.get(leaf.partition_spec[-1] or "", 1) for _, leaf in own if leaf.shape]
+    return any(rows % VECTOR != 0 and rows < UNROLLED for rows in (*piece.rows, *made))
 
 
 def _is_uneven(elements: int, parts: int, other_loops: bool) -> bool:

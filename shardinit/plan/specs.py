@@ -167,6 +167,9 @@ class PieceSpec:
         Whether it calls the host, and whether that does more than return a value (``plan/callbacks.py``).
     elements
         Elements of one lane of each array that a CPU may round otherwise in parts (``plan/rounding.py``).
+    rows
+        Lengths of the last axis of one lane's arrays of floats, if some may round by the loop around them; 1 for such
+        a number.
     never_even
         Whether a CPU rounds parts otherwise, whatever their number of elements.
     never_exact
@@ -193,6 +196,7 @@ class PieceSpec:
     aligned: tuple[bool, ...] = ()
     table_bytes: int = 0
     elements: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
     never_even: bool = False
     never_exact: bool = False
     all_lanes: bool = False

@@ -7,12 +7,15 @@ the speed of tracing.
 """
 
 import contextlib
+import functools
+import operator
 import os
 import random
 import sys
 import threading
 import types
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import brainstate
@@ -26,6 +29,7 @@ from shardinit.discover.host_objects import GENERATORS, kind_of
 
 # What these draw on the host are seeds, which are named where they are used.
 SEEDING = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in (jax, brainstate))
+PACKAGES = {"site-packages", "dist-packages"}  # folders of installed packages, of virtual environments too
 NUMPY = os.path.dirname(np.__file__) + os.sep
 
 
@@ -82,16 +86,82 @@ def _is_between(filename: str) -> bool:
 def generators_by_name(classes: Iterable[type]) -> dict[tuple, Any]:
     """Generators that code can reach by a name: globals of modules, attributes of classes, closures of functions."""
     found: dict[tuple, Any] = {}
-    spaces: dict[tuple, dict[str, Any]] = {(c.__module__, c.__qualname__): dict(vars(c)) for c in classes}
+    users: dict[tuple, Any] = {}  # functions of the user that close over something
+    of_classes = [(_name_of(c), names := dict(vars(c)), _looked_at(names)[0], True) for c in classes]
+    for path, space, keys, is_users in [*of_classes, *_spaces()]:
+        for key in keys:
+            value = space[key]
+            if not isinstance(value, types.FunctionType):
+                found |= {(*path, key): value} if kind_of(value) == "generator" else {}
+            elif is_users:
+                users[(*path, key)] = value
+            else:
+                found |= {(*path, key, *below): v for below, v in _in_closures(value)}
+    # All closures at once: what several of them reach is looked at once.
+    return found | {path: value for path, value in walk(users) if kind_of(value) == "generator"}
+
+
+def _spaces() -> Iterator[tuple[tuple, dict[str, Any], list[str], bool]]:
+    """Yield path, names, which of them to look at, and whether it is the user's, for modules and their classes."""
     for name, module in list(sys.modules.items()):
-        if isinstance(module, types.ModuleType) and not is_library(name, getattr(module, "__file__", None) or ""):
-            spaces[(name,)] = dict(vars(module))
-            own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == name]
-            spaces |= {(name, c.__qualname__): dict(vars(c)) for c in own}
-    for path, space in spaces.items():
-        for key, value in space.items():
-            if isinstance(value, types.FunctionType) and value.__closure__:
-                found |= {place: v for place, v in walk({(*path, key): value}) if kind_of(v) == "generator"}
-            elif isinstance(value, GENERATORS) and kind_of(value) == "generator":
-                found[(*path, key)] = value
+        filename = getattr(module, "__file__", None) or ""
+        if isinstance(module, types.ModuleType) and not is_library(name, filename):
+            is_users = not _is_installed(filename)
+            space = dict(vars(module))
+            keys, classes = _looked_at(space) if is_users else _looked_at_again((name,), space)
+            yield (name,), space, keys, is_users
+            for value in classes:
+                if value.__module__ == name:
+                    path, space = _name_of(value), dict(vars(value))
+                    keys, _ = _looked_at(space) if is_users else _looked_at_again(path, space)
+                    yield path, space, keys, is_users
+
+
+@functools.cache
+def _is_installed(filename: str) -> bool:
+    return not PACKAGES.isdisjoint(Path(filename).parts)
+
+
+def _name_of(of: type) -> tuple[str, str]:
+    return of.__module__, of.__qualname__
+
+
+def _looked_at(space: dict[str, Any]) -> tuple[list[str], list[type]]:
+    """Names of generators and of functions that close over something, and the classes."""
+    keys = [
+        key
+        for key, value in space.items()
+        if isinstance(value, GENERATORS) or (isinstance(value, types.FunctionType) and value.__closure__)
+    ]
+    return keys, [value for value in space.values() if isinstance(value, type)]
+
+
+_known: dict[tuple, tuple[dict[str, Any], tuple[list[str], list[type]] | None]] = {}
+
+
+def _looked_at_again(path: tuple, space: dict[str, Any]) -> tuple[list[str], list[type]]:
+    """Do the same for an installed package, which holds thousands of names that seldom change."""
+    before, found = _known.get(path, ({}, None))
+    same = [*before] == [*space] and all(map(operator.is_, before.values(), space.values()))
+    if found is None or not same:
+        found = _looked_at(space)
+        _known[path] = space, found
     return found
+
+
+def _in_closures(function: types.FunctionType) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Yield the generators that a function of an installed package closes over, itself or by functions."""
+    seen: set[int] = set()
+    stack: list[tuple[tuple[int, ...], types.FunctionType]] = [((), function)]
+    while stack:
+        path, function = stack.pop()
+        seen.add(id(function))
+        for at, cell in enumerate(function.__closure__ or ()):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # it is empty
+                continue
+            if isinstance(value, GENERATORS):
+                yield (*path, at), value
+            elif isinstance(value, types.FunctionType) and id(value) not in seen:
+                stack.append(((*path, at), value))

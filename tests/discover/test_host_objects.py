@@ -2,6 +2,7 @@
 
 import array
 import collections
+import importlib
 import itertools
 import os
 import pickle
@@ -281,3 +282,50 @@ def test_a_module_that_was_discovered_draws_what_it_would_have_drawn():
         shardinit.shard_new_states(module, axis_size=8, strategy="none such")
     shardinit.shard_new_states(module, axis_size=8)
     np.testing.assert_array_equal(module.v.value, expected.v.value)
+
+
+PACKAGE = """
+from numpy.random import default_rng
+late = None
+
+def draws_from(rng):
+    def draw():
+        return rng.random()
+    return draw
+
+def wrapped(function):
+    def call():
+        return function()
+    return call
+
+class Model:
+    rng = default_rng(4)
+
+draw = wrapped(draws_from(default_rng(3)))
+"""
+
+
+def test_generators_of_installed_packages_are_put_back_and_named(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "of_a_lab.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(str(folder))
+    package = importlib.import_module("of_a_lab")
+
+    class Module(brainstate.nn.Module):
+        def init_state(self):
+            drawn = package.draw() + package.Model.rng.random() + (0 if package.late is None else package.late.random())
+            self.v = ShortTermState(jnp.zeros(3) + drawn)
+
+    try:
+        first, again = shardinit.discover(Module()), shardinit.discover(Module())
+        package.late = default_rng(5)  # of what the package holds, this alone is new
+        late = shardinit.discover(Module())
+    finally:
+        del sys.modules["of_a_lab"]
+    assert package.Model.rng.random() == default_rng(4).random()
+    assert package.draw() == default_rng(3).random()
+    assert package.late.random() == default_rng(5).random()
+    assert first.notes == again.notes
+    (note,) = [n for n in late.notes if "on the host" in n]
+    assert all(name in note for name in ("of_a_lab/draw", "of_a_lab/Model/rng", "of_a_lab/late"))

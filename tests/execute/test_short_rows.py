@@ -1,4 +1,4 @@
-"""Where the last axis is short, XLA writes its loop out, and what is fused with it decides the last bits (jax 0.11 on)."""
+"""Where the last axis is short, XLA (since jax 0.11) writes its loop out: what is fused with it decides last bits."""
 
 import brainstate
 import jax

@@ -148,14 +148,14 @@ def test_nothing_grows_with_the_number_of_programs():
             self.v = ParamState(jax.jit(lambda x: x * self.number)(random.normal(size=(3,))))
 
     def contents():
-        for number in range(200):
+        for number in range(60):
             program = shardinit.discover(Scaled(float(number)))
             yield from (s.content for s, _ in program.work(on_mesh=True, whole_lanes=True).pieces)
 
     before = len(digest._jaxprs)
-    assert len(set(contents())) == 200
+    assert len(set(contents())) == 60
     jax.clear_caches()
-    assert len(digest._jaxprs) < before + 150
+    assert len(digest._jaxprs) < before + 45
     cache = _Cache(10, 100)
     for number in range(200):
         assert cache.get(number, digest.NOTHING)[1]

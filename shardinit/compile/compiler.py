@@ -256,7 +256,9 @@ def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], list[Round
         whole = {at for at, spec in enumerate(work.specs) if (spec.elements or spec.never_even) and not spec.local}
     linked = [at for at, (_, instance) in enumerate(work.pieces) if instance.is_linked]
     alone = [at for at, (_, instance) in enumerate(work.pieces) if not instance.is_linked]
-    rounded: list[Rounding] = ["whole" if at in whole else "same" for at in range(len(work.pieces))]
+    rounded: list[Rounding] = [
+        "whole" if at in whole else "apart" if spec.rows else "same" for at, spec in enumerate(work.specs)
+    ]
     return [*linked, *alone], [1] * len(work.pieces), rounded
 
 

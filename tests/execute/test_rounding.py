@@ -40,7 +40,7 @@ def test_small_pieces_are_computed_whole(shape):
 
 def test_on_one_device_nothing_is_split():
     result = shardinit.shard_new_states(Normalized(), axis_size=3)
-    assert {step.rounding for step in result.plan.steps if step.pieces} <= {"same", "whole"}
+    assert {step.rounding for step in result.plan.steps if step.pieces} <= {"same", "apart", "whole"}
 
 
 def test_what_is_too_large_for_that_is_named(monkeypatch):
@@ -77,5 +77,5 @@ def test_loops_of_their_own_are_for_a_cpu_alone(topology, conditionals):
     with entered(plan.program.settings):
         work, layout, unique, _ = prepare(plan.program, plan, mesh)
         made = [piece_program(program, work.tables, layout_for(program, layout)) for program in unique]
-    assert {program.whole for program in unique} == {True}
+    assert {program.rounding for program in unique} == {"whole"}
     assert {" cond[" in str(jitted.trace(*arguments).jaxpr) for jitted, arguments in made} == {conditionals}

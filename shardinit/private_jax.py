@@ -154,7 +154,7 @@ _KINDS = {
     "placed": "layout_constraint reshard sharding_constraint",
     "with effects": "debug_callback debug_print io_callback pure_callback",
 }
-NUMBER_BY_NUMBER = frozenset(_KINDS["number by number"].split()) | {"copy"}
+NUMBER_BY_NUMBER = frozenset(_KINDS["number by number"].split()) | {"copy", "device_put"}
 PRIMITIVES = frozenset(name for names in _KINDS.values() for name in names.split())
 
 PARAMETERS = {

@@ -9,14 +9,10 @@ from pathlib import Path
 
 import shardinit
 
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # compiled once for all workers and processes of this run
-    folder = tempfile.mkdtemp(prefix="shardinit-tests-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+COMPILED = "SHARDINIT_TESTS_COMPILED"  # a folder for what XLA compiles, the same for all workers of this run
+if COMPILED not in os.environ:
+    os.environ[COMPILED] = tempfile.mkdtemp(prefix="shardinit-tests-")
+    atexit.register(shutil.rmtree, os.environ[COMPILED], ignore_errors=True)
 
 shardinit.emulate_cpu(8)
 
@@ -27,6 +23,11 @@ import pytest  # noqa: E402
 from jax.sharding import AxisType, Mesh  # noqa: E402
 
 from shardinit.compile.compiler import _executables  # noqa: E402
+
+# Commands that tests start have no part in it: jaxlib 0.10.0 prints a line for each program that it reads.
+jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True)

@@ -155,11 +155,11 @@ def test_emulate_cpu_after_the_backend_has_started():
 def test_persistent_cache_is_used(tmp_path):
     code = (
         "import jax, shardinit; shardinit.emulate_cpu(8)\n"
+        "from tests.compile.test_compile import Blocks\n"
         f"jax.config.update('jax_compilation_cache_dir', {str(tmp_path)!r})\n"
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
         "hits = []\n"
         "jax.monitoring.register_event_listener(lambda e, **k: hits.append(e) if e.endswith('cache_hits') else None)\n"
-        "from tests.compile.test_compile import Blocks\n"
         "shardinit.shard_new_states(Blocks(2), axis_size=8)\n"
         "print(len(hits))\n"
     )

@@ -264,12 +264,22 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     spec = StateSpec(
         path=tuple(map(key_text, path)),
         state_class=type(state).__name__,
-        leaves=tuple(leaf_spec(a.aval, a.by_lane, is_on_host(a), getattr(a, "wish", ())) for a in atoms),
+        leaves=tuple(
+            leaf_spec(a.aval, a.by_lane, is_on_host(a), _wish_of(leaf)) for a, leaf in zip(atoms, leaves, strict=True)
+        ),
         out_axis=filters.axis_of(path, state),
         tags=tuple(sorted(state.tag or ())),
         kind=kind,
     )
     return Output(spec, atoms, state, tree)
+
+
+def _wish_of(leaf: Any) -> tuple[str | None, ...]:
+    wish = leaf.wish if isinstance(leaf, LaneTracer) else None
+    if wish is None:
+        return ()
+    wish.of_state = True
+    return wish.axes
 
 
 def _outside(leaf: Any, state: State, path: tuple) -> Any:
@@ -356,8 +366,8 @@ def _notes(
         f"evaluated on the way, since init code asks for its value: {size} bytes at {line}"
         for line, size in watch.trace.concretized.items()
     ]
-    made = {atom for output in outputs for atom in output.atoms if isinstance(atom, Variable)}
-    notes += [f"{UNFOLLOWED}: {line}" for line, asked in watch.trace.placements.items() if not made.issuperset(asked)]
+    asked = watch.trace.placements
+    notes += [f"{UNFOLLOWED}: {line}" for line, wishes in asked.items() if not all(w.of_state for w in wishes)]
     notes += [
         f"{size} bytes that a jit inside init closes over are numbers in its program, on every device: {line}"
         for line, size in watch.trace.inside.items()

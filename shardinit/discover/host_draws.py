@@ -2,7 +2,8 @@
 
 A generator that init makes, and bytes of the system, are seen where the user's line asks for them. Of a generator that
 was there before it is seen afterwards that it moved: of all that can be reached from the module, from the globals and
-classes of the user's Python files, and from closures. Python's own events of calls would see more, and more than halve
+classes of Python files, and from closures. Of an installed package, of which there may be thousands of files, closures
+are looked at as far as functions close over it, not into containers and objects there. Python's own events of calls would see more, and more than halve
 the speed of tracing.
 """
 
@@ -83,9 +84,15 @@ def _is_between(filename: str) -> bool:
     return filename.startswith(NUMPY) or (filename.startswith(STDLIB) and not filename.startswith(INSTALLED))
 
 
+# Path -> the names that there were, with what they stood for, and what was found.
+_known: dict[tuple, tuple[dict[str, Any], tuple[list[str], list[type]] | None]] = {}
+
+
 def generators_by_name(classes: Iterable[type]) -> dict[tuple, Any]:
     """Generators that code can reach by a name: globals of modules, attributes of classes, closures of functions."""
     found: dict[tuple, Any] = {}
+    for gone in [path for path in _known if path[0] not in sys.modules]:
+        _known.pop(gone, None)
     users: dict[tuple, Any] = {}  # functions of the user that close over something
     of_classes = [(_name_of(c), names := dict(vars(c)), _looked_at(names)[0], True) for c in classes]
     for path, space, keys, is_users in [*of_classes, *_spaces()]:
@@ -136,11 +143,8 @@ def _looked_at(space: dict[str, Any]) -> tuple[list[str], list[type]]:
     return keys, [value for value in space.values() if isinstance(value, type)]
 
 
-_known: dict[tuple, tuple[dict[str, Any], tuple[list[str], list[type]] | None]] = {}
-
-
 def _looked_at_again(path: tuple, space: dict[str, Any]) -> tuple[list[str], list[type]]:
-    """Do the same for an installed package, which holds thousands of names that seldom change."""
+    """Do the same for an installed package, which holds thousands of names that seldom change: these are kept."""
     before, found = _known.get(path, ({}, None))
     same = [*before] == [*space] and all(map(operator.is_, before.values(), space.values()))
     if found is None or not same:

@@ -10,7 +10,7 @@ import math
 import sys
 import types
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -52,14 +52,23 @@ SMALL = 64  # elements
 RANDOM = frozenset({"threefry2x32", "rng_bit_generator"})
 
 
+@dataclass(slots=True)
+class Wish:
+    """A placement that init asks for: mesh axis or None per axis (else empty), and whether a state came to hold it."""
+
+    axes: tuple[str | None, ...] = ()
+    of_state: bool = False
+
+
 class LaneTracer(StandIn):
     """A value of one lane; behaves as a concrete array if it does not depend on the lane."""
 
-    __slots__ = ("atom",)
+    __slots__ = ("atom", "wish")
 
     def __init__(self, trace: "LaneTrace", atom: Atom):
         StandIn.__init__(self, trace, atom.aval)
         self.atom = atom
+        self.wish: Wish | None = None
 
     def to_concrete_value(self):
         """Give JAX the value where its code cannot go on without it, None where it only asks.
@@ -72,7 +81,8 @@ class LaneTracer(StandIn):
         must = callers[0] == CONCRETE
         if self.atom.on_axis:
             return self.concrete("a JAX function that computes on the host") if must else None
-        chooses = self.dtype.kind == "b" or (self.shape == () and self.dtype.kind in "iu")
+        kind = getattr(self.dtype, "kind", "of keys")
+        chooses = kind == "b" or (self.shape == () and kind in "iu")
         if must or (chooses and ARRAY not in callers):
             return self._trace.concrete(self)
         return None
@@ -139,7 +149,7 @@ class LaneTrace(Trace):
         self.asked = 0
         self.effectful: list[Equation] = []  # everything else lives as long as something needs it
         self.inside: Counter[str] = Counter()  # user's line -> bytes of arrays in the programs of a jit there
-        self.placements: dict[str, list[Variable | None]] = {}  # user's line -> the value it wants to be placed, if one
+        self.placements: dict[str, list[Wish]] = {}  # by the user's line
         self.concretized: dict[str, int] = {}  # user's line -> bytes evaluated there
         self.values: dict[Variable, Any] = {}
 
@@ -210,10 +220,10 @@ class LaneTrace(Trace):
                 return primitive.impl(*tracers, **params)
         asks = asks_for_placement(primitive, params)
         if asks and name in CONSTRAINTS:
-            constrained = self.stage_value(tracers[0])
+            constrained = LaneTracer(self, self.stage_value(tracers[0]).atom)
             wanted = wishes(primitive, params, 1)
             if name != "reshard" or any(wanted):  # JAX's own way to a type that is not split
-                self._wish([constrained.atom], wanted)
+                self._wish([constrained], wanted)
             return constrained
         pure, lifted = lift_effects(primitive, params)
         if lifted:
@@ -252,17 +262,19 @@ class LaneTrace(Trace):
             variable.lost_lanes = loses_lanes(primitive, inputs)
         if effects:
             self.effectful.append(equation)
-        if asks:
-            self._wish(equation.outputs, wishes(primitive, asked, len(avals)))
         out = [LaneTracer(self, v) for v in equation.outputs]
+        if asks:
+            self._wish(out, wishes(primitive, asked, len(avals)))
         return out if primitive.multiple_results else out[0]
 
-    def _wish(self, made: Sequence[Atom], wanted: list[tuple[str | None, ...]]) -> None:
+    def _wish(self, made: list[LaneTracer], wanted: list[tuple[str | None, ...]]) -> None:
         """Remember what init wants of the placement of values, and where it says so."""
-        asked = [(v, axes) for v, axes in zip(made, wanted, strict=True) if axes and isinstance(v, Variable)]
-        for variable, axes in asked:
-            variable.wish = axes
-        self.placements.setdefault(user_line(), []).extend([variable for variable, _ in asked] or [None])
+        asked = []
+        for tracer, axes in zip(made, wanted, strict=True):
+            if axes:
+                tracer.wish = Wish(axes)
+                asked.append(tracer.wish)
+        self.placements.setdefault(user_line(), []).extend(asked or [Wish()])
 
     def _with_effects(self, primitive, tracers, params, lifted: list[Effect]):
         """Record a ``jit`` without its effects, then these, of what it returned for them."""

@@ -36,11 +36,9 @@ class Variable:
         Whether a random number generator's output went into it.
     lost_lanes
         Whether ``jax.vmap`` gives one value for all lanes, though the lanes go into it (``unvmap``).
-    wish
-        Mesh axis or None per axis, where init asks for a placement; else empty.
     """
 
-    __slots__ = ("aval", "by_lane", "equation", "lost_lanes", "on_axis", "random", "random_index", "wish")
+    __slots__ = ("aval", "by_lane", "equation", "lost_lanes", "on_axis", "random", "random_index")
 
     def __init__(self, aval, equation=None, random_index=None, by_lane=False, on_axis=False, random=False):
         self.aval = aval
@@ -50,7 +48,6 @@ class Variable:
         self.on_axis = on_axis
         self.random = random
         self.lost_lanes = False
-        self.wish: tuple[str | None, ...] = ()
 
 
 class _Outside:

@@ -48,7 +48,9 @@ class Rounded:
     Attributes
     ----------
     elements
-        Elements of each array of floats that may round by their place in it.
+        Elements of each array of floats that may round by their place in it, if it is made for each lane.
+    shared_elements
+        Those of arrays that all lanes share.
     rows
         Lengths of the last axis of arrays of floats, if some may round by the loop around them; 1 for such a number.
     never_even
@@ -58,6 +60,7 @@ class Rounded:
     """
 
     elements: tuple[int, ...] = ()
+    shared_elements: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
     never_even: bool = False
     never_exact: bool = False
@@ -72,6 +75,7 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
         return Rounded()
     used = {atom for e in equations for atom in e.inputs} | set(outputs)
     elements: set[int] = set()
+    shared: set[int] = set()
     rows: set[int] = set()
     never_even = never_exact = rounds = False
     for equation in equations:
@@ -87,7 +91,10 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
         if equation.outputs[0].on_axis:
             elements.update(math.prod(aval.shape) for aval in avals)
             never_even |= _loops_differ(equation) or walk.hoists
-    return Rounded(tuple(sorted(elements)), tuple(sorted(rows)) if rounds else (), never_even, never_exact)
+        else:
+            shared.update(math.prod(aval.shape) for aval in avals)
+    rounded = tuple(sorted(rows)) if rounds else ()
+    return Rounded(tuple(sorted(elements)), tuple(sorted(shared)), rounded, never_even, never_exact)
 
 
 def _has_unused(equation: Equation, used: Collection[Any]) -> bool:

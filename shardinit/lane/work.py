@@ -145,6 +145,7 @@ def _piece_specs(
                 aligned=aligned[structure.content],
                 table_bytes=4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
                 elements=rounding.elements,
+                shared_elements=rounding.shared_elements,
                 rows=rounding.rows,
                 never_even=rounding.never_even,
                 never_exact=rounding.never_exact,

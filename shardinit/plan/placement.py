@@ -113,7 +113,7 @@ def place(spec: StateSpec, rule: Placed | None, mesh: MeshChoice) -> tuple[Strat
 
 
 def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
-    if rule is None and any(wished := [_wished(leaf, None, mesh) for leaf in spec.leaves]):
+    if rule is None and any(wished := [_wished(leaf, None, mesh, mesh.strategy) for leaf in spec.leaves]):
         leaves = tuple(_leaf_plan(leaf, None, mesh, names) for leaf, names in zip(spec.leaves, wished, strict=True))
         return "gspmd", leaves, "axis None: split as init asks"
     if rule is None or (rule.strategy is None and rule.axes is None):
@@ -142,8 +142,8 @@ def _batched(spec: StateSpec, leaf: LeafSpec, rule: Placed | None, mesh: MeshCho
     ruled: dict[int, str | None] = {}
     if rule is not None and rule.axes is not None:
         ruled = _ruled(spec, leaf, rule, mesh)
-    elif strategy in ("auto", "gspmd"):
-        ruled = dict(_wished(leaf, spec.out_axis, mesh))
+    else:
+        ruled = dict(_wished(leaf, spec.out_axis, mesh, strategy))
     names = dict(ruled)
     if mesh.padded != mesh.axis_size:
         if mesh.lanes not in names.values():
@@ -213,8 +213,10 @@ def _ruled(spec: StateSpec, leaf: LeafSpec, rule: Placed, mesh: MeshChoice) -> d
     return {axis: name for axis, name in enumerate(axes) if name is not OPEN}
 
 
-def _wished(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice) -> dict[int, str]:
+def _wished(leaf: LeafSpec, out_axis: int | None, mesh: MeshChoice, strategy: str) -> dict[int, str]:
     """Array axis to mesh axis as init asks, if the caller's mesh has these axes, they divide and no lanes use them."""
+    if strategy not in ("auto", "gspmd"):
+        return {}
     shape = leaf.batched_shape(out_axis, mesh.axis_size)
     names = wished_axes(leaf, out_axis)
     fits = all(n in mesh.axes and n != mesh.lanes and shape[at] % mesh.axes[n] == 0 for at, n in names.items())
@@ -260,8 +262,8 @@ def _strategy_of(spec: StateSpec, leaves: Sequence[LeafPlan], mesh: MeshChoice, 
 
 
 def _reason(spec: StateSpec, leaves: Sequence[LeafPlan], rule: Placed | None, mesh: MeshChoice, strategy: str) -> str:
-    asked = any(_wished(leaf, spec.out_axis, mesh) for leaf in spec.leaves)
-    said = f"rule {rule.text}; " if rule is not None else "as init asks; " if asked and strategy == "gspmd" else ""
+    asked = any(_wished(leaf, spec.out_axis, mesh, strategy) for leaf in spec.leaves)
+    said = f"rule {rule.text}; " if rule is not None else "as init asks; " if asked else ""
     lanes = mesh.padded // mesh.shards
     if mesh.padded != mesh.axis_size:
         said += f"{counted(mesh.padded, 'lane')} computed, {mesh.padded - mesh.axis_size} of them cut off; "

@@ -53,6 +53,9 @@ def roundings(
         elements = [count * mesh.axis_size for count in piece.elements]
         rounding: Rounding = "whole" if at in together else "same"
         uneven = piece.never_even or any(_is_uneven(count, parts, other_loops) for count in elements)
+        if parts > 1 and other_loops:  # what all lanes share is whole on each device, unless it is split itself
+            uneven |= bool(piece.shared_elements)
+            elements += piece.shared_elements
         if piece.local:  # it runs once, and each step of it only for what is needed
             rounding = "uneven" if piece.never_even else "same"
         elif at not in together and uneven:
@@ -93,8 +96,10 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
 
 def _has_short_rows(piece: PieceSpec, own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> bool:
     """Whether a piece that may round by place has loops over a last axis that the compiler writes out."""
-    if piece.local or not piece.rows:
-        return bool(piece.rows)
+    if not piece.rows:
+        return False
+    if piece.local:
+        return True
     made = [leaf.shape[-1] // mesh.axes.get(leaf.partition_spec[-1] or "", 1) for _, leaf in own if leaf.shape]
     return any(rows % VECTOR != 0 and rows < UNROLLED for rows in (*piece.rows, *made))
 

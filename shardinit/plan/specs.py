@@ -167,6 +167,8 @@ class PieceSpec:
         Whether it calls the host, and whether that does more than return a value (``plan/callbacks.py``).
     elements
         Elements of one lane of each array that a CPU may round otherwise in parts (``plan/rounding.py``).
+    shared_elements
+        Elements of such arrays that all lanes share.
     rows
         Lengths of the last axis of one lane's arrays of floats, if some may round by the loop around them; 1 for such
         a number.
@@ -196,6 +198,7 @@ class PieceSpec:
     aligned: tuple[bool, ...] = ()
     table_bytes: int = 0
     elements: tuple[int, ...] = ()
+    shared_elements: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
     never_even: bool = False
     never_exact: bool = False

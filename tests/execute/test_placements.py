@@ -1,5 +1,7 @@
 """Placements that init asks for change no value; the plan says where states go, and the receipt names them."""
 
+import sys
+
 import brainstate
 import jax
 import pytest
@@ -94,7 +96,7 @@ def test_wishes_that_fit_are_followed():
 
 def test_arguments_come_before_wishes():
     _, result = initialize_wishing(strategy="shard_map")
-    assert named_by(result)[1].endswith(": constraint, put, jit, inside, odd, lanes")
+    assert named_by(result)[1].endswith(": constraint, put, jit, inside, odd, lanes, shared")
     module, result = initialize_wishing(rules=[("put", ("lanes", None, None)), ("shared", "replicate")])
     assert tuple(module.put.value["a"].sharding.spec) == ("lanes", None, None)
     assert named_by(result)[1].endswith(": put, odd, lanes, shared")
@@ -112,3 +114,49 @@ def test_a_wish_under_a_mesh_with_explicit_axes():
         result = shardinit.shard_new_states(module, axis_size=4, mesh=mesh)
         assert tuple(module.v.value.sharding.spec) == ("lanes", "x")
     assert not named_by(result)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("rules", [(), [("a", ("x", None)), ("b", (None, "x"))]], ids=["wish", "rule"])
+def test_what_all_lanes_share_keeps_its_bits_in_parts(axis, rules, monkeypatch):
+    class Shared(brainstate.nn.Module):
+        def init_state(self):
+            drawn = jax.random.normal(jax.random.key(3), (24, 3))
+            self.a = HiddenState(jax.device_put(drawn, wants(["x"])))
+            self.b = HiddenState(jax.device_put(jax.numpy.tanh(drawn * 0.3).T, wants([None, "x"])))
+
+    if rules and axis is not None:
+        rules = [(name, ("lanes", *axes)) for name, axes in rules]
+    on_mesh = {"axis_size": 4, "mesh": mesh_of(4, 2, names=("lanes", "x")), "state_out_axes": {axis: ...}}
+
+    def initialize(module):
+        return shardinit.shard_new_states(module, rules=rules, **on_mesh)
+
+    module, result = assert_like_brainstate(Shared, initialize, axis_size=4, state_out_axes={axis: ...})
+    assert all("x" in state.value.sharding.spec for state in (module.a, module.b))
+    assert not any("vectors" in note for note in result.receipt.notes)
+    monkeypatch.setattr(sys.modules["shardinit.plan.planner"], "MOST_WHOLE", 8)
+    assert any("vectors" in note for note in initialize(Shared()).receipt.notes)
+
+
+def test_a_wish_is_of_the_result_alone():
+    class Several(brainstate.nn.Module):
+        def init_state(self):
+            v = brainstate.random.normal(size=(6, 6))
+            self.a = HiddenState(jax.lax.with_sharding_constraint(v, wants(["x"])))
+            self.b = HiddenState(jax.lax.with_sharding_constraint(v, wants([None, "x"])))
+            self.plain = HiddenState(v)
+            self.largest = HiddenState(jax.lax.with_sharding_constraint(v, wants(["x"])).max(0))
+            twice = jax.lax.with_sharding_constraint(v * 2.0, wants(["x"]))
+            self.withdrawn = HiddenState(jax.lax.with_sharding_constraint(twice, wants([None, None])))
+            self.keys = HiddenState(
+                jax.random.key_data(jax.device_put(jax.random.split(jax.random.key(1), 4), wants([])))
+            )
+
+    mesh = mesh_of(4, 2, names=("lanes", "x"))
+    module, result = assert_like_brainstate(
+        Several, lambda m: shardinit.shard_new_states(m, axis_size=4, mesh=mesh), axis_size=4
+    )
+    specs = {n: tuple(getattr(module, n).value.sharding.spec)[1:] for n in ("a", "b", "plain", "withdrawn")}
+    assert specs == {"a": ("x", None), "b": (None, "x"), "plain": (None, None), "withdrawn": (None, None)}
+    assert len(named_by(result)) == 4  # the largest's, both withdrawn ones, the keys'

@@ -3,8 +3,8 @@
 A generator that init makes, and bytes of the system, are seen where the user's line asks for them. Of a generator that
 was there before it is seen afterwards that it moved: of all that can be reached from the module, from the globals and
 classes of Python files, and from closures. Of an installed package, of which there may be thousands of files, closures
-are looked at as far as functions close over it, not into containers and objects there. Python's own events of calls would see more, and more than halve
-the speed of tracing.
+are looked at as far as functions close over them, not into containers and objects there. Python's own events of calls
+would see more, and more than halve the speed of tracing.
 """
 
 import contextlib

@@ -71,7 +71,12 @@ def _uneven(plan: InitPlan, work: Work) -> set[int]:
         return pieces_rounded(plan, "uneven")
     if plan.topology.platform != "cpu" or plan.mesh_devices == 1:
         return set()
-    return {at for at, spec in enumerate(work.specs) if spec.elements or spec.never_even}
+    splits = any(state.strategy == "gspmd" for state in plan.states)  # what all lanes share too, perhaps
+    return {
+        at
+        for at, spec in enumerate(work.specs)
+        if spec.elements or spec.never_even or (splits and spec.shared_elements)
+    }
 
 
 def _made_from(atoms: Sequence[Atom], program: LaneProgram, work: Work) -> list[list[str]]:

@@ -265,7 +265,8 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
         path=tuple(map(key_text, path)),
         state_class=type(state).__name__,
         leaves=tuple(
-            leaf_spec(a.aval, a.by_lane, is_on_host(a), _wish_of(leaf)) for a, leaf in zip(atoms, leaves, strict=True)
+            leaf_spec(a.aval, a.by_lane, is_on_host(a), _taken_wish(leaf))
+            for a, leaf in zip(atoms, leaves, strict=True)
         ),
         out_axis=filters.axis_of(path, state),
         tags=tuple(sorted(state.tag or ())),
@@ -274,7 +275,8 @@ def _state_output(state: State, value: Any, kind: Any, paths: Mapping[int, tuple
     return Output(spec, atoms, state, tree)
 
 
-def _wish_of(leaf: Any) -> tuple[str | None, ...]:
+def _taken_wish(leaf: Any) -> tuple[str | None, ...]:
+    """What init wants of the placement of an array; from here on it is the state's, and named with that if at all."""
     wish = leaf.wish if isinstance(leaf, LaneTracer) else None
     if wish is None:
         return ()

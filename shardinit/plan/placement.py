@@ -1,7 +1,7 @@
 """Placement: one state on one mesh. Strategy, PartitionSpec per leaf, and why."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -139,12 +139,11 @@ def _shared(spec: StateSpec, rule: Placed | None, mesh: MeshChoice, whole):
 def _batched(spec: StateSpec, leaf: LeafSpec, rule: Placed | None, mesh: MeshChoice, strategy: str) -> LeafPlan:
     shape = leaf.batched_shape(spec.out_axis, mesh.axis_size)
     lanes_at = cast(int, spec.out_axis) % len(shape)
-    ruled: dict[int, str | None] = {}
-    if rule is not None and rule.axes is not None:
-        ruled = _ruled(spec, leaf, rule, mesh)
-    else:
-        ruled = dict(_wished(leaf, spec.out_axis, mesh, strategy))
-    names = dict(ruled)
+    has_axes = rule is not None and rule.axes is not None
+    ruled: Mapping[int, str | None] = (
+        _ruled(spec, leaf, cast(Placed, rule), mesh) if has_axes else _wished(leaf, spec.out_axis, mesh, strategy)
+    )
+    names = {**ruled}
     if mesh.padded != mesh.axis_size:
         if mesh.lanes not in names.values():
             names |= _padded(leaf, shape, {*ruled, lanes_at}, mesh)

@@ -139,6 +139,20 @@ def test_what_all_lanes_share_keeps_its_bits_in_parts(axis, rules, monkeypatch):
     assert any("vectors" in note for note in initialize(Shared()).receipt.notes)
 
 
+def test_a_plan_of_specs_alone_names_what_all_lanes_share_in_parts():
+    class Shared(brainstate.nn.Module):
+        def init_state(self):
+            self.a = HiddenState(jax.random.normal(jax.random.key(3), (24, 3)))
+
+    mesh = mesh_of(4, 2, names=("lanes", "x"))
+    program = shardinit.discover(Shared(), state_out_axes={None: ...})
+    topology, free = shardinit.Topology.from_mesh(mesh), {"memory_budget": "unlimited"}
+    planned = shardinit.plan(program.specs, topology, axis_size=4, rules=[("a", ("x", None))], **free)
+    assert any("vectors" in note and " a" in note for note in shardinit.compile(program, planned, mesh=mesh).notes)
+    planned = shardinit.plan(program.specs, topology, axis_size=4, **free)
+    assert not any("vectors" in note for note in shardinit.compile(program, planned, mesh=mesh).notes)
+
+
 def test_a_wish_is_of_the_result_alone():
     class Several(brainstate.nn.Module):
         def init_state(self):

@@ -99,59 +99,72 @@ def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
     return is_on_host(atom) or not (atom.staged or on_mesh)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What pieces of one content have in common."""
+
+    memory: PieceMemory
+    rounded: Rounded
+    splittable: bool
+    sliceable: bool
+    aligned: tuple[bool, ...]
+    calls_back: Callback
+
+    @classmethod
+    def of(cls, structure: Structure, atoms: Sequence[Atom]) -> "_Known":
+        equations = structure.equations
+        return cls(
+            memory=memory_of(equations, atoms),
+            rounded=rounded_by_place(equations, atoms),
+            splittable=not any(contains(e, UNSPLITTABLE) for e in equations),
+            sliceable=not any(contains(e, COLLECTIVES | {UNKNOWN}) for e in equations)
+            and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
+            aligned=aligned_constants(structure),
+            calls_back=calls_back(*equations),
+        )
+
+
 def _piece_specs(
     pieces: Sequence[tuple[Structure, Instance]], leaves: int, local: Iterable[bool], together: Collection[int]
-):
+) -> tuple[PieceSpec, ...]:
     numbers: dict[Variable | int, int] = {}  # of what pieces hand on, and of the outputs that checks read
     arrays: dict[int, int] = {}
-    known: dict[Content, tuple[PieceMemory, bool, bool]] = {}
-    rounded: dict[Content, Rounded] = {}
-    callbacks: dict[Content, Callback] = {}
-    aligned: dict[Content, tuple[bool, ...]] = {}
+    seen: dict[Content, _Known] = {}
     specs = []
     for (structure, instance), is_local in zip(pieces, local, strict=True):
         atoms = [atom for _, atom in instance.outputs]
-        if structure.content not in known:
-            known[structure.content] = (
-                memory_of(structure.equations, atoms),
-                not any(contains(e, UNSPLITTABLE) for e in structure.equations),
-                not any(contains(e, COLLECTIVES | {UNKNOWN}) for e in structure.equations)
-                and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
-            )
-            callbacks[structure.content] = calls_back(*structure.equations)
-            aligned[structure.content] = aligned_constants(structure)
-            rounded[structure.content] = rounded_by_place(structure.equations, atoms)
+        if structure.content not in seen:
+            seen[structure.content] = _Known.of(structure, atoms)
+        known = seen[structure.content]
         made = [
             (numbers.setdefault(atom if index is None else index, len(numbers)), leaf_spec(atom.aval, atom.by_lane))
             for index, atom in instance.outputs
             if index is None or index >= leaves
         ]
-        memory, splittable, sliceable = known[structure.content]
-        rounding = rounded[structure.content]
         specs.append(
             PieceSpec(
                 structure.content.digest,
                 tuple(index for index, _ in instance.outputs if index is not None and index < leaves),
                 tuple(made),
                 tuple(numbers[v] for v in instance.shared),
-                memory,
-                splittable,
-                sliceable,
+                known.memory,
+                known.splittable,
+                known.sliceable,
                 is_local,
                 constants=tuple(
                     (arrays.setdefault(id(value), len(arrays)), leaf_spec(aval, by_lane=False))
                     for value, aval in zip(instance.constants, structure.constants, strict=True)
                 ),
-                aligned=aligned[structure.content],
+                aligned=known.aligned,
                 table_bytes=4 * len(instance.rows) + sum(value.nbytes for value in instance.literals),
-                elements=rounding.elements,
-                shared_elements=rounding.shared_elements,
-                rows=rounding.rows,
-                never_even=rounding.never_even,
-                never_exact=rounding.never_exact,
+                elements=known.rounded.elements,
+                shared_elements=known.rounded.shared_elements,
+                rows=known.rounded.rows,
+                never_even=known.rounded.never_even,
+                never_exact=known.rounded.never_exact,
                 all_lanes=any(e.serial in together for e in structure.equations)
                 or has_other_keys(atom.aval for atom in atoms if atom.on_axis),
-                calls_back=callbacks[structure.content],
+                calls_back=known.calls_back,
             )
         )
     return tuple(specs)

@@ -16,7 +16,7 @@ CHUNK = 50
 
 def main(minutes: float, number: int) -> int:
     until, found, start = time.monotonic() + 60 * minutes, 0, time.monotonic()
-    search = Search(until=until, most_targets=3)
+    search = Search(until=until, most_targets=3, wide=True)
     while time.monotonic() < until:
         difference = search.chunk(number, CHUNK)
         if difference:

@@ -1,7 +1,7 @@
 """What a program can be written from: one line of Python each, with the kinds and shapes it takes and gives.
 
 Kinds: ``f`` floating point, ``i`` integer, ``b`` boolean, ``c`` complex, ``k`` key, ``q`` quantity of voltage.
-Shapes are few and small, so that both sides compile little.
+Shapes are few and small, so that both sides compile little; wide ones, if wanted, fill vectors or just do not.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 Shape = tuple[int, ...]
 Shapes = Callable[..., Shape | None]
-SHAPES: tuple[Shape, ...] = ((), (3,), (2, 3))
+SHAPES: tuple[Shape, ...] = ((), (3,), (2, 3))  # by rank
+WIDE_SHAPES: tuple[Shape, ...] = ((20,), (70,), (304,), (12, 12), (64, 10), (3, 70), (304, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def vector(a: Shape) -> Shape | None:
 
 
 def becomes(shape: Shape, rank: int) -> Shapes:
-    return lambda a, *_: shape if len(a) == rank else None
+    return lambda a, *_: shape if a == SHAPES[rank] else None
 
 
 def _rows(takes: str, gives: str, shape: Shapes, codes: str) -> list[Operation]:

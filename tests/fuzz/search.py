@@ -30,6 +30,8 @@ class Search:
         When to stop, by ``time.monotonic``.
     slow
         Whether to draw by samplers that are slow to compile, too.
+    wide
+        Whether every other chunk draws larger shapes.
     options
         Of ``programs``.
     """
@@ -41,9 +43,10 @@ class Search:
         most_targets: int = 1,
         until: float = 1e99,
         slow: bool = True,
+        wide: bool = False,
         **options: Any,
     ):
-        self.slow = slow
+        self.slow, self.wide = slow, wide
         picked = st.lists(st.sampled_from(targets), min_size=1, max_size=most_targets, unique=True)
         self.picked, self.options = picked, options
         self.until = until
@@ -72,7 +75,8 @@ class Search:
 
     def chunk(self, number: int, most: int, *, shrink: bool = True) -> str | None:
         """Write some programs of few words from a seed; what the smallest that differs leaves, if one does."""
-        examples = st.tuples(programs(words=some(number, self.slow), **self.options), self.picked)
+        words = some(number, self.slow, self.wide and number % 2 == 1)
+        examples = st.tuples(programs(words=words, **self.options), self.picked)
         phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
 
         @seed(number)

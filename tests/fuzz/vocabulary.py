@@ -1,7 +1,7 @@
 """The words of a program: all of them, or some, so that many programs share what is compiled."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.fuzz import operations as ops
 from tests.fuzz import samplers
@@ -55,9 +55,10 @@ def whole(slow: bool = True) -> Vocabulary:
 COUNTS = (2, 4, 2, 1, 2, 3, 2, 2, 6, 5, 2, 2, 40, 5, 6)
 
 
-def some(number: int, slow: bool = True) -> Vocabulary:
-    """A part of everything, drawn by a seed."""
+def some(number: int, slow: bool = True, wide: bool = False) -> Vocabulary:
+    """A part of everything, drawn by a seed; with wide shapes beside one small one, if wanted."""
     pick, everything = random.Random(number), whole(slow)
     lists = [getattr(everything, name) for name in Vocabulary.__dataclass_fields__]
     picked = [tuple(pick.sample(words, min(n, len(words)))) for words, n in zip(lists, COUNTS, strict=True)]
-    return Vocabulary(*picked)
+    words = Vocabulary(*picked)
+    return replace(words, shapes=words.shapes[:1] + tuple(pick.sample(ops.WIDE_SHAPES, 2))) if wide else words

@@ -10,6 +10,7 @@ lane draws its own membrane potentials and conductances.
 
 import argparse
 import time
+from pathlib import Path
 
 import brainevent
 import brainstate
@@ -53,7 +54,7 @@ class EINetwork(brainstate.nn.Module):
 
 
 def _neurons(size: int):
-    import brainpy.state  # not above: it starts JAX's backend, after which no devices can be emulated
+    import brainpy.state  # not above: brainpy 2.8 starts JAX's backend, after which no devices can be emulated
 
     start = Normal(-65.0 * u.mV, 5.0 * u.mV)
     voltages = {"V_rest": -60.0 * u.mV, "V_reset": -60.0 * u.mV, "V_th": -50.0 * u.mV, "V_initializer": start}
@@ -123,7 +124,8 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=100.0, help="simulated time in ms")
     parser.add_argument("--exc", type=int, default=3200, help="number of excitatory neurons")
     parser.add_argument("--inh", type=int, default=800, help="number of inhibitory neurons")
-    parser.add_argument("--output", default="examples/ei_raster.png", help="where to write the raster plot")
+    raster = Path(__file__).with_name("ei_raster.png")
+    parser.add_argument("--output", default=str(raster), help="where to write the raster plot")
     arguments = parser.parse_args()
     lanes, steps = arguments.axis_size, round(arguments.duration / DT.to_decimal(u.ms))
 

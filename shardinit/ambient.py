@@ -1,6 +1,7 @@
 """The ambient mesh, which ``jax.set_mesh`` or ``with mesh:`` sets, and being without it."""
 
 import contextlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,3 +28,9 @@ def no_ambient_mesh() -> contextlib.AbstractContextManager:
 def without_mesh() -> contextlib.AbstractContextManager:
     """Be without the ambient mesh, unless something is traced around: that has its own."""
     return no_ambient_mesh() if trace_ctx.trace is eval_trace else contextlib.nullcontext()
+
+
+def default_device() -> jax.Device:
+    """Return the device where JAX puts what names no other: ``jax_default_device``, or the backend's first."""
+    home: Any = getattr(jax.config, "jax_default_device")  # noqa: B009  a device, the name of a platform, or None
+    return home if isinstance(home, jax.Device) else jax.local_devices(backend=home)[0]

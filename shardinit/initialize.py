@@ -158,9 +158,10 @@ def pmap2_new_states(
         devices = devices[:axis_size]
     elif axis_size % len(devices):
         below = axis_size // len(devices) * len(devices)
+        nearest = [below + len(devices)] if below == len(devices) else [below, below + len(devices)]
         raise PlanError(
             f"cannot spread the lanes over the devices: axis_size={axis_size}, local devices={len(devices)}. "
-            f"Use axis_size={below} or axis_size={below + len(devices)}, or any number up to {len(devices)}."
+            f"Use {' or '.join(f'axis_size={n}' for n in nearest)}, or any number up to {len(devices)}."
         )
     if not _is_eager():
         return _inline(module, init_kwargs, state_tag, axis_size, state_out_axes, None, axis_name)

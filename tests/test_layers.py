@@ -27,6 +27,7 @@ FLOORS = [
     "versions",
     "drawing",
     "threads",
+    "seeds",
     "wording",
     "jax_errors",
     "errors",

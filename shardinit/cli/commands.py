@@ -99,6 +99,8 @@ def plan(
         fail(USAGE, f"{missing} is missing. Write: shardinit plan TARGET --axis-size N, or --diff A.json B.json")
     if card is not None and topology is None:
         fail(USAGE, f"--card {card} describes the GPUs of a topology. Add for example --topology gpu:2x4")
+    if html == Path("-"):
+        fail(USAGE, "--html - is no file; the page goes to a file alone. Use for example --html plan.html")
     if topology is not None and devices is not None:
         fail(USAGE, f"--topology {topology} and --devices {devices} exclude each other: emulated devices are cpu:N")
     asked = Asked(

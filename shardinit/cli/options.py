@@ -11,6 +11,7 @@ import typer
 from shardinit.cli.failure import fail
 from shardinit.errors import ArgumentError
 from shardinit.launch.exits import USAGE
+from shardinit.seeds import check_seed
 
 
 class StrategyName(enum.StrEnum):
@@ -47,10 +48,12 @@ def show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def check_seed(seed: int) -> int:
-    """Refuse a seed of which JAX would make another one without a word: it keeps 32 bits."""
-    if not 0 <= seed < 2**32:
-        fail(USAGE, f"--seed {seed} is outside of 0 to {2**32 - 1}, of which JAX would make another one. Use --seed 0")
+def checked_seed(seed: int) -> int:
+    """Refuse a seed that JAX would not keep."""
+    try:
+        check_seed(seed, "--seed")
+    except ArgumentError as error:
+        fail(USAGE, str(error))
     return seed
 
 
@@ -81,7 +84,7 @@ TopologyName = Annotated[
     typer.Option(help="Plan for devices that need not be here: cpu:8, h100:4x8, v5e:4x8, 2xv5e:16x16, gpu:2x4@48GiB."),
 ]
 Kwargs = Annotated[str, typer.Option(help="Keyword arguments of init_all_states, as a JSON object.")]
-Seed = Annotated[int, typer.Option(callback=check_seed, help="Seed of brainstate's random state, 0 to 2**32 - 1.")]
+Seed = Annotated[int, typer.Option(callback=checked_seed, help="Seed of brainstate's random state, 0 to 2**32 - 1.")]
 Strategy = Annotated[StrategyName, typer.Option(help="How the lanes are spread.")]
 Numerics = Annotated[NumericsName, typer.Option(help="exact: brainstate's bits; fused: XLA may fuse.")]
 Remainder = Annotated[RemainderName, typer.Option(help="What to do with lanes that do not divide the devices.")]

@@ -177,9 +177,10 @@ def supervise_rank(
 
 def _code_with_output(echo: Echo, code: int) -> int:
     """Exit code of a job once its output is written, or is lost."""
-    if echo.finish() or code != DONE:
+    error = echo.finish()
+    if error is None or code != DONE:
         return code
-    output.warn("the output could not be written")
+    output.warn(f"cannot write standard output: {error.strerror}")
     return FAILED
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from shardinit.ambient import no_ambient_mesh
+from shardinit.ambient import default_device, no_ambient_mesh
 from shardinit.compile.fingerprint import environment_fields, program_fields
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import key_program, piece_program, strategy_of, table_shape
@@ -166,13 +166,18 @@ def compile(program: LaneProgram, plan: InitPlan, mesh: Mesh | None = None) -> C
         return _compile(program, plan, mesh, started)
 
 
+def _platform(mesh: Mesh | None) -> str:
+    """Platform of the mesh, or of the default device."""
+    return (default_device() if mesh is None else mesh.devices.flat[0]).platform
+
+
 def _check_platform(plan: InitPlan, mesh: Mesh | None) -> None:
     """Refuse devices of another kind: memory, and what rounds how, are planned for one."""
-    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    platform = _platform(mesh)
     if platform_family(platform) != platform_family(plan.topology.platform):
         raise PlanError(
             f"the plan is for {plan.topology.platform} devices, these are {platform} devices. "
-            "Plan for Topology.local()."
+            f"Plan for {'Topology.default_device()' if mesh is None else 'Topology.from_mesh(mesh)'}."
         )
 
 
@@ -241,14 +246,19 @@ def prepare(
 def _order(plan: InitPlan, work: Work) -> tuple[list[int], list[int], list[Rounding]]:
     """Order, slices and rounding of the pieces, as planned; a plan of specs alone knows no pieces."""
     order = [piece for step in plan.steps for piece in step.pieces]
-    if plan.of_program and sorted(order) == list(range(len(work.pieces))):
+    if plan.of_program:
+        if sorted(order) != list(range(len(work.pieces))):
+            raise PlanError(
+                f"the plan's steps are not those of this program: it has {len(work.pieces)} pieces, the plan has "
+                f"{len(order)}. Plan again."
+            )
         step_of = {piece: step for step in plan.steps for piece in step.pieces}
         steps = [step_of[at] for at in range(len(work.pieces))]
         return order, [step.slices for step in steps], [step.rounding for step in steps]
     if plan.memory_budget is not None:
         raise PlanError(
-            f"memory_budget={plan.memory_budget} cannot be kept: the plan's steps are not those of this program, as "
-            "when it is of specs alone. Plan with what discover returns."
+            f"memory_budget={plan.memory_budget} cannot be kept: the plan is of specs alone. Plan with what "
+            "discover returns."
         )
     if plan.mesh_devices > 1:
         whole = taking_lanes_together(work.specs)
@@ -314,7 +324,7 @@ class _Compiler:
                     (key, layout),
                     NOTHING,
                     partial(key_program, self.tables[table], layout),
-                    KEY_OPTIONS_ON_CPU if jax.default_backend() == "cpu" else None,
+                    KEY_OPTIONS_ON_CPU if _platform(layout.mesh) == "cpu" else None,
                 )
         shapes = tuple((table_shape(t, layout), t.dtype) for t in self.tables)
         piece = (program.key, len(program.instances), shapes, layout)

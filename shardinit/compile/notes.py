@@ -8,7 +8,7 @@ from shardinit.lane.primitives import accumulates, contains, unknown_primitives
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan
 from shardinit.plan.placement import wished_axes
-from shardinit.plan.rounding import VECTOR, pieces_rounded
+from shardinit.plan.rounding import UNROLLED, VECTOR, pieces_rounded
 from shardinit.wording import UNFOLLOWED
 
 
@@ -19,7 +19,8 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
         text = "numerics='fused': XLA fuses over operation boundaries, so a last bit can differ from brainstate's"
         return (*notes, text)
     sums = [v for e in work.equations if accumulates(e) and not contains(e, frozenset({UNKNOWN})) for v in e.outputs]
-    if plan.lane_shards > 1 or any(step.slices > 1 for step in plan.steps):
+    splits = any(state.strategy == "gspmd" for state in plan.states)
+    if plan.lane_shards > 1 or splits or any(step.slices > 1 for step in plan.steps):
         text = "sums whose last bit the backend itself lets depend on the number of lanes at once"
         notes += [f"{text}: {', '.join(names)}" for names in _made_from(sums, program, work)]
     named = _uneven(plan, work)
@@ -33,7 +34,7 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
     text = "what XLA compiles otherwise beside other operations or for fewer lanes, so that last bits can differ"
     notes += [f"{text}: {', '.join(names)}" for names in _made_from(_outputs(beside, work), program, work)]
     text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
-    more = f"A device's elements should be a multiple of {VECTOR}"
+    more = f"A device's elements, and a last axis of fewer than {UNROLLED}, should be multiples of {VECTOR}"
     parts = named - reusing - beside
     notes += [f"{text}: {', '.join(names)}. {more}" for names in _made_from(_outputs(parts, work), program, work)]
     return tuple(notes)

@@ -6,7 +6,17 @@ from typing import Any
 
 from jax.tree_util import PyTreeDef, default_registry
 
-from shardinit.discover.graph import find_leaves, kinds_of, named, read, substitute, walk, write, write_names
+from shardinit.discover.graph import (
+    find_leaves,
+    kinds_of,
+    named,
+    read,
+    substitute,
+    walk,
+    with_items,
+    write,
+    write_names,
+)
 from shardinit.discover.trace import LaneTracer
 
 Concrete = Callable[[LaneTracer, tuple], Any]
@@ -52,7 +62,7 @@ def _replace_in_place(held: Any, kind: str, concrete: Concrete, path: tuple) -> 
     if changed and isinstance(contents, dict):
         write_names(held, kind, {}, changed)
     elif changed:
-        write(held, kind, type(contents)(changed.get(n, v) for n, v in named(contents).items()))
+        write(held, kind, with_items(contents, (changed.get(n, v) for n, v in named(contents).items())))
 
 
 def _at(concrete: Concrete, path: tuple, tracer: LaneTracer) -> Any:

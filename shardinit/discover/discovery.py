@@ -119,7 +119,8 @@ def discover(
             "such as {'size': 10}."
         )
     if rewritten not in get_args(Rewritten):
-        raise ArgumentError(f"rewritten={rewritten!r} is none of the choices. Use one of {get_args(Rewritten)}.")
+        choices = ", ".join(map(repr, get_args(Rewritten)))
+        raise ArgumentError(f"rewritten={rewritten!r} is not known. Use one of {choices}.")
     axis_size = _traced_axis_size(axis_name, axis_size)
     filters = axis_filters(state_out_axes)
     roots = {(): module, ("init_kwargs",): kwargs}

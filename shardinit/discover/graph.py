@@ -9,7 +9,7 @@ Not recorded: attributes of classes, globals, and the files behind ``np.memmap``
 import functools
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +148,8 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
     for kind in kinds_of(value):
         if kind == "items" and not isinstance(value, dict):
             yield from enumerate(value)
+        elif _is_of_objects(value):
+            yield from enumerate(value.flat)
         elif kind != "array" and kind not in HOST_KINDS:
             yield from read(value, kind).items()
     if isinstance(value, types.FunctionType):
@@ -234,7 +236,13 @@ def same(a: Any, b: Any, kind: str) -> bool:
     if kind in HOST_KINDS:
         return host_objects.same(a, b)
     if isinstance(a, np.ndarray):
-        return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        return (
+            all(x is y for x, y in zip(a.flat, b.flat, strict=True))
+            if _is_of_objects(a)
+            else a.tobytes() == b.tobytes()
+        )
     if isinstance(a, dict):
         return list(a) == list(b) and all(b[k] is v for k, v in a.items())
     if isinstance(a, set):
@@ -250,7 +258,7 @@ def substitute(value: Any, is_leaf: Callable[[Any], bool], replace: Callable[[An
         inner = (value.args, value.keywords)
         new = substitute(inner, is_leaf, replace), {k: substitute(v, is_leaf, replace) for k, v in inner[1].items()}
         changed = new[0] is not inner or any(new[1][k] is not v for k, v in inner[1].items())
-        return functools.partial(value.func, *new[0][0], **new[1]) if changed else value
+        return type(value)(value.func, *new[0][0], **new[1]) if changed else value
     if kinds_of(value) or isinstance(value, OPAQUE_TYPES):
         return value
     leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: bool(kinds_of(x)))
@@ -272,9 +280,11 @@ def find_leaves(value: Any, is_leaf: Callable[[Any], bool]) -> list[Any]:
 
 
 def named(held: Any) -> dict[Any, Any]:
-    """Contents by name; the items of a list or set by their number."""
+    """Contents by name; the items of a list, set or array of objects by their number."""
     if isinstance(held, dict):
         return held
+    if _is_of_objects(held):
+        return dict(enumerate(held.flat))
     return dict(enumerate(held)) if isinstance(held, (list, set, deque)) else {}
 
 
@@ -282,4 +292,18 @@ def map_contents(held: Any, change: Callable[[Any], Any]) -> Any:
     """Apply a function to every direct child of contents."""
     if isinstance(held, dict):
         return {k: change(v) for k, v in held.items()}
-    return type(held)(map(change, held)) if isinstance(held, (list, set, deque)) else held
+    return with_items(held, map(change, named(held).values())) if named(held) else held
+
+
+def with_items(held: Any, items: Iterable[Any]) -> Any:
+    """Make contents of the same kind from items in the order of ``named``."""
+    if not _is_of_objects(held):
+        return type(held)(items)
+    filled = np.empty(held.size, object)
+    for at, item in enumerate(items):
+        filled[at] = item
+    return filled.reshape(held.shape)
+
+
+def _is_of_objects(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == object

@@ -26,9 +26,16 @@ def run_check(check: Check, made: Mapping[Atom, Any], compiled: CompiledInit, ke
 
 
 def _run_where_it_acts(check: Check, made, lanes: np.ndarray, compiled: CompiledInit, keys) -> None:
-    """Find the lane that fails: a predicate may be that of all lanes of a device (``brainstate``'s ``unvmap``)."""
-    again = len(check.reads) == 1
-    if again and len(lanes) > 1:
+    """Run an effect for each lane that asks for it.
+
+    A predicate may be that of all lanes of a device (``brainstate``'s ``unvmap``): then the lane that fails is looked
+    for first, by computing each again, and the effect is run once.
+    """
+    if check.predicate is not None and not check.predicate.lost_lanes:
+        for lane in lanes:
+            _run_for_one(check, made, int(lane), compiled, keys)
+        return
+    if len(check.reads) == 1 and len(lanes) > 1:
         for lane in lanes:
             _run_for_one(check, {}, int(lane), compiled, keys)
     _run_for_one(check, made, int(lanes[0]), compiled, keys)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import numpy as np
 from brainstate import State
 from brainstate.random import RandomState
 from jax.sharding import Mesh, NamedSharding
@@ -27,6 +28,7 @@ from shardinit.lane.digest import value_digest
 from shardinit.lane.equations import Variable
 from shardinit.plan.init_plan import InitPlan
 from shardinit.private_jax import entered
+from shardinit.seeds import check_seed
 from shardinit.threads import one_at_a_time
 from shardinit.wording import counted, kind_of
 
@@ -186,12 +188,14 @@ def _base_keys(compiled: CompiledInit, key: Any) -> list[jax.Array]:
     states = [r.state for r in compiled.program.random_inputs]
     if key is None:
         return [s.value for s in states]
+    if isinstance(key, (int, np.integer)):
+        key = int(key)
+        check_seed(key, "key")
     try:
         base = RandomState(key).value
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError) as error:
         raise ArgumentTypeError(
-            f"key={key!r} is {kind_of(key)}, from which no random state starts ({error}). Pass an int seed or "
-            "jax.random.key(0)."
+            f"key={key!r} is {kind_of(key)}, from which no random state starts. Pass an int seed or jax.random.key(0)."
         ) from error
     return [base if i == 0 else jax.random.fold_in(base, i) for i in range(len(states))]
 
@@ -211,12 +215,12 @@ def _shared_values(compiled: CompiledInit, values: Sequence[Any]) -> dict[str, s
     """Digest of each state that all lanes share, and so all processes; by shard, where it is split."""
     left = iter(values)
     found: dict[str, str] = {}
-    for output in compiled.program.outputs:
+    for at, output in enumerate(compiled.program.outputs):
         made = [next(left) for _ in output.atoms]
         if output.spec.out_axis is None:
             for number, (atom, value) in enumerate(zip(output.atoms, made, strict=True)):
                 leaf = atom.value if value is None and not isinstance(atom, Variable) else value
-                name = f"{output.spec.name}, array {number}"
+                name = f"{output.spec.name}{'' if output.spec.path else f' {at}'}, array {number}"
                 if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
                     for shard in leaf.addressable_shards:
                         place = ", ".join(f"{s.start or 0}:{'' if s.stop is None else s.stop}" for s in shard.index)

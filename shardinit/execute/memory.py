@@ -52,18 +52,24 @@ def check_compiled(programs: Iterable[CompiledProgram], plan: InitPlan, wait_for
     steps = {piece: step for step in plan.steps for piece in step.pieces}
     least = PIECE_BYTES[platform_family(plan.topology.platform)]
     for program in programs:
-        step = steps.get(program.program.instances[0].order)
         found = compiled_bytes(wait_for(program.executable))
-        if step is None or found is None:
+        own = [steps[i.order] for i in program.program.instances if i.order in steps]
+        if not own or found is None:
             continue
-        planned = step.made // len(step.pieces) + step.temporaries + least
-        if step.peak + found - planned > plan.memory_budget:
+        held, planned, state = max(_held_and_planned(step, least) for step in own)
+        if held + found > plan.memory_budget:
             raise MemoryBudgetError(
-                f"cannot make {step.state} within the budget: the compiler needs more for it than planned, so it "
+                f"cannot make {state} within the budget: the compiler needs more for it than planned, so it "
                 f"was not run. planned={size_text(planned)}, compiled={size_text(found)}, "
-                f"held meanwhile={size_text(step.peak - planned)}, memory_budget={size_text(plan.memory_budget)} per "
-                f"device. Raise memory_budget to {step.peak + found - planned} bytes."
+                f"held meanwhile={size_text(held)}, memory_budget={size_text(plan.memory_budget)} per "
+                f"device. Raise memory_budget to {held + found} bytes."
             )
+
+
+def _held_and_planned(step: Step, least: int) -> tuple[int, int, str]:
+    """Bytes that are held beside one piece of a step, those planned for the piece, and the state it makes."""
+    planned = step.made // len(step.pieces) + step.temporaries + least
+    return step.peak - planned, planned, step.state
 
 
 def compiled_bytes(executable: Any) -> int | None:
@@ -71,7 +77,7 @@ def compiled_bytes(executable: Any) -> int | None:
     try:
         memory = executable.memory_analysis()
         return int(memory.output_size_in_bytes + memory.temp_size_in_bytes)
-    except Exception:
+    except (AttributeError, NotImplementedError):
         return None
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from shardinit.ambient import default_device
 from shardinit.compile.compiler import CompiledInit, CompiledProgram
 from shardinit.compile.layout import Layout
 from shardinit.compile.lowering import constant_shardings, literal_tables
@@ -208,9 +209,7 @@ def _put(value: Any, sharding: NamedSharding | None) -> Any:
         if sharding.is_fully_addressable:
             return jax.device_put(value, sharding)
         return _put_own(value, sharding)
-    home = getattr(jax.config, "jax_default_device", None)
-    if not isinstance(home, jax.Device):
-        home = jax.local_devices(backend=home)[0]
+    home = default_device()
     elsewhere = isinstance(value, jax.Array) and value.devices() != {home}
     return jax.device_put(value, home) if elsewhere else value
 

@@ -18,7 +18,8 @@ from shardinit.lane.primitives import MOVES
 from shardinit.private_jax import UNSPECIFIED, bind
 
 LARGE = 1 << 16  # bytes
-# Beside moves, each gives the same bits whether or not an argument is known.
+# Beside moves, each gives the same bits whether or not an argument is known; "add" if it has no zeros, since XLA takes
+# x + 0 for x, also where x is -0.
 INDIFFERENT = frozenset({"add", "mul", "sub"})
 
 _opened: "weakref.WeakKeyDictionary[Any, tuple[Any, list[Constant]] | None]" = weakref.WeakKeyDictionary()
@@ -38,9 +39,10 @@ def opened(params: dict[str, Any]) -> tuple[dict[str, Any], list[Constant]]:
 
 
 def bytes_inside(params: dict[str, Any]) -> int:
-    """Bytes of the large arrays that stay part of the program."""
-    closed = params["jaxpr"]
-    return sum(size_of(v.aval) for v, c in zip(closed.jaxpr.constvars, closed.consts, strict=True) if _is_large(v))
+    """Bytes of the large arrays that stay part of the program, in those inside of it too."""
+    jaxpr = params["jaxpr"].jaxpr
+    inner = sum(bytes_inside(e.params) for e in jaxpr.eqns if name_of(e.primitive) == "jit")
+    return inner + sum(size_of(v.aval) for v in jaxpr.constvars if _is_large(v))
 
 
 def size_of(aval: Any) -> int:
@@ -51,7 +53,7 @@ def size_of(aval: Any) -> int:
 def _open(closed: Any) -> tuple[Any, list[Constant]] | None:
     variables = closed.jaxpr.constvars
     taken = [at for at, v in enumerate(variables) if _is_large(v) and not v.aval.weak_type]
-    if not _is_indifferent(closed.jaxpr, {variables[at] for at in taken}):
+    if not _is_indifferent(closed.jaxpr, {variables[at]: closed.consts[at] for at in taken}):
         taken = []
     constants = [_constant(closed.consts[at]) for at in taken]
     constants += [c for e in closed.jaxpr.eqns if name_of(e.primitive) == "jit" for c in opened(e.params)[1]]
@@ -77,34 +79,41 @@ def _is_large(variable: Any) -> bool:
     return isinstance(variable.aval.dtype, np.dtype) and size_of(variable.aval) >= LARGE
 
 
-def _is_indifferent(jaxpr: Any, known: set[Any]) -> bool:
-    """Whether equations that read known arrays give the same bits if these are not known; adds what moves them."""
+def _is_indifferent(jaxpr: Any, known: dict[Any, Any]) -> bool:
+    """Whether equations that read known arrays give the same bits if these are not known; adds what moves them.
+
+    ``known`` has the array behind each variable.
+    """
     for equation in jaxpr.eqns:
         name = name_of(equation.primitive)
         arguments = {a for a in equation.invars if not isinstance(a, Literal)}
-        if known.isdisjoint(arguments):
+        read = [known[a] for a in arguments & known.keys()]
+        if not read:
             continue
         if name == "jit":
             if not _is_indifferent_inside(equation, known):
                 return False
         elif name in MOVES:
-            known.update(equation.outvars if arguments <= known else ())
-        elif name not in INDIFFERENT or arguments <= known:
+            if arguments <= known.keys():
+                known |= dict.fromkeys(equation.outvars, read[0] if len(read) == 1 else None)
+        elif name not in INDIFFERENT or arguments <= known.keys() or (name == "add" and any(map(_has_zeros, read))):
             return False
     return True
 
 
-def _is_indifferent_inside(equation: Any, known: set[Any]) -> bool:
+def _is_indifferent_inside(equation: Any, known: dict[Any, Any]) -> bool:
     inner = equation.params["jaxpr"].jaxpr
-    inside = {
-        v for v, a in zip(inner.invars, equation.invars, strict=True) if not isinstance(a, Literal) and a in known
-    }
+    given = [(v, a) for v, a in zip(inner.invars, equation.invars, strict=True) if not isinstance(a, Literal)]
+    inside = {v: known[a] for v, a in given if a in known}
     indifferent = _is_indifferent(inner, inside)
-    moved = (
-        o for o, v in zip(equation.outvars, inner.outvars, strict=True) if not isinstance(v, Literal) and v in inside
-    )
-    known.update(moved)
+    made = [(o, v) for o, v in zip(equation.outvars, inner.outvars, strict=True) if not isinstance(v, Literal)]
+    known |= {o: inside[v] for o, v in made if v in inside}
     return indifferent
+
+
+def _has_zeros(array: Any) -> bool:
+    """Whether there is a zero in an array, or may be: None stands for one that was put together from several."""
+    return array is None or np.count_nonzero(np.asarray(array)) < array.size
 
 
 def _evaluate(jaxpr: Any, arguments: Sequence[Any], given: Iterator[Any]) -> list[Any]:

@@ -122,7 +122,7 @@ def key_tables(inputs: Iterable[Variable], equations: Iterable[Equation]) -> lis
 
 def _rows(table: KeyTable, equation: Equation, source: np.ndarray) -> np.ndarray | None:
     name, params = name_of(equation.primitive), equation.params
-    if name == "random_split" and source.ndim == 0:
+    if name == "random_split" and source.ndim == 0 and np.prod(params["shape"]):
         return table.add_step(int(source), int(np.prod(params["shape"])), equation.settings)
     if name == "random_fold_in" and source.ndim == 0:
         data = equation.inputs[1]
@@ -133,4 +133,5 @@ def _rows(table: KeyTable, equation: Equation, source: np.ndarray) -> np.ndarray
         steps = params["strides"] or (1,) * source.ndim
         bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
         return source[tuple(slice(*b) for b in bounds)]
-    return source if name in MOVES else None
+    turns = name == "reshape" and params["dimensions"] is not None
+    return source if name in MOVES and not turns else None

@@ -23,7 +23,7 @@ NO_MESH, NO_DEVICES = AbstractMesh((), ()), Mesh(np.empty((), object), ())
 def asks_for_placement(primitive: Any, params: dict[str, Any]) -> bool:
     """Whether an equation, or one in a jaxpr that it carries, says where its values go."""
     if name_of(primitive) == "device_put":
-        return any(isinstance(d, (jax.sharding.Sharding, jax.Device)) for d in params["devices"])
+        return any(isinstance(d, (jax.sharding.Sharding, jax.Device, jax.memory.Space)) for d in params["devices"])
     shardings = (*params.get("in_shardings", ()), *params.get("out_shardings", ()))
     return (
         name_of(primitive) in CONSTRAINTS
@@ -68,8 +68,8 @@ def wishes(primitive: Any, params: dict[str, Any], outputs: int) -> list[tuple[s
 
 
 def _axes(sharding: Any) -> tuple[str | None, ...]:
-    """Mesh axis or None per axis; empty if none is named, or one array axis is split by several."""
-    if not isinstance(sharding, NamedSharding):
+    """Mesh axis or None per axis; empty if none is named, one array axis is split by several, or it is host memory."""
+    if not isinstance(sharding, NamedSharding) or sharding.memory_kind == "pinned_host":
         return ()
     axes = [axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis for axis in sharding.spec]
     if any(isinstance(axis, tuple) for axis in axes) or not any(isinstance(axis, str) for axis in axes):

@@ -37,6 +37,7 @@ ROUND_ALIKE = MOVES.union(
     {"random_bits", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_seed", "threefry2x32"},
 )
 CONTRACTED = (frozenset({"mul", "square"}), frozenset({"add", "sub", "add_any"}))  # in one program, to one instruction
+COMPLEX_PRODUCTS = frozenset({"mul", "square"})  # of complex numbers: products and sums of their parts
 # These only change the form of a value.
 ALIASES = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"})
 
@@ -53,6 +54,10 @@ class Rounded:
         Those of arrays that all lanes share.
     rows
         Lengths of the last axis of arrays of floats, if some may round by the loop around them; 1 for such a number.
+    fused_rows
+        Those of arrays that eager JAX, too, makes in one loop with others: by a ``jit``, such as a draw.
+    chained
+        Whether several operations may round by the loop around them, so that they should not be in one loop.
     never_even
         Whether parts of them are compiled otherwise than the whole, whatever their size.
     never_exact
@@ -62,6 +67,8 @@ class Rounded:
     elements: tuple[int, ...] = ()
     shared_elements: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    fused_rows: tuple[int, ...] = ()
+    chained: bool = False
     never_even: bool = False
     never_exact: bool = False
 
@@ -77,14 +84,18 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
     elements: set[int] = set()
     shared: set[int] = set()
     rows: set[int] = set()
-    never_even = never_exact = rounds = False
+    fused_rows: set[int] = set()
+    never_even = never_exact = False
+    rounding = 0
     for equation in equations:
         avals = [v.aval for v in equation.outputs]
         rows.update(aval.shape[-1] for aval in avals if aval.shape and _is_inexact(aval))
         if not rounds_by_place(equation.primitive, equation.params, avals):
             continue
-        rounds = True
+        rounding += 2 if any(map(_is_complex, avals)) else 1  # its parts are several operations
         rows.update(1 for aval in avals if not aval.shape and _is_inexact(aval))
+        if _operations_inside(equation) > 1:
+            fused_rows.update(aval.shape[-1] for aval in avals if aval.shape and _is_inexact(aval))
         walk = _Walk(equation)
         never_even |= _has_unused(equation, used)
         never_exact |= walk.reuses_divisor
@@ -93,8 +104,21 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
             never_even |= _loops_differ(equation) or walk.hoists
         else:
             shared.update(math.prod(aval.shape) for aval in avals)
-    rounded = tuple(sorted(rows)) if rounds else ()
-    return Rounded(tuple(sorted(elements)), tuple(sorted(shared)), rounded, never_even, never_exact)
+    return Rounded(
+        tuple(sorted(elements)),
+        tuple(sorted(shared)),
+        tuple(sorted(rows)) if rounding else (),
+        tuple(sorted(fused_rows)),
+        rounding > 1,
+        never_even,
+        never_exact,
+    )
+
+
+def _operations_inside(equation: Any) -> int:
+    """Number of operations in the jaxprs that it carries, without those that only move numbers."""
+    inside = [e for jaxpr in jaxprs_of(equation.params) for e in jaxpr.eqns]
+    return sum(_operations_inside(e) if jaxprs_of(e.params) else name_of(e.primitive) not in MOVES for e in inside)
 
 
 def _has_unused(equation: Equation, used: Collection[Any]) -> bool:
@@ -244,7 +268,8 @@ def rounds_by_place(primitive: Any, params: dict[str, Any], avals: Sequence[Any]
     jaxprs = jaxprs_of(params)
     if not jaxprs:
         name = name_of(primitive)
-        return name == UNKNOWN or (name not in ROUND_ALIKE and any(map(_is_inexact, avals)))
+        alike = name in ROUND_ALIKE and not (name in COMPLEX_PRODUCTS and any(map(_is_complex, avals)))
+        return name == UNKNOWN or (not alike and any(map(_is_inexact, avals)))
     return _contracts(primitive_names(primitive, params)) or any(
         rounds_by_place(e.primitive, e.params, [v.aval for v in e.outvars]) for j in jaxprs for e in j.eqns
     )
@@ -253,6 +278,10 @@ def rounds_by_place(primitive: Any, params: dict[str, Any], avals: Sequence[Any]
 def _contracts(names: Collection[str]) -> bool:
     """Whether a multiply of these primitives may become one instruction with an add."""
     return all(not kind.isdisjoint(names) for kind in CONTRACTED)
+
+
+def _is_complex(aval: Any) -> bool:
+    return jax.numpy.issubdtype(aval.dtype, jax.numpy.complexfloating)
 
 
 def _is_inexact(aval: Any) -> bool:

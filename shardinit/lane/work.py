@@ -160,6 +160,8 @@ def _piece_specs(
                 elements=known.rounded.elements,
                 shared_elements=known.rounded.shared_elements,
                 rows=known.rounded.rows,
+                fused_rows=known.rounded.fused_rows,
+                chained=known.rounded.chained,
                 never_even=known.rounded.never_even,
                 never_exact=known.rounded.never_exact,
                 all_lanes=any(e.serial in together for e in structure.equations)

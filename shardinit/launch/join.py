@@ -78,7 +78,7 @@ def initialize(spec: LaunchSpec) -> None:
         raise BackendStartedError(
             f"cannot join {spec.processes} processes: JAX's backend has already started, with "
             f"{counted(jax.device_count(), 'device')}. Call shardinit.launch.initialize before the first array, "
-            "jax.devices() or random key; import brainpy starts it too."
+            "jax.devices() or random key; import brainpy 2.8 starts it too."
         )
     if spec.process_id == 0:
         print(spec, file=sys.stderr, flush=True)

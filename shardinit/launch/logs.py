@@ -103,10 +103,10 @@ class Echo:
         else:
             self._writer.write(2, f"shardinit: {text}", keep=True)
 
-    def finish(self) -> bool:
-        """Wait until everything is written, or nobody has read for a while; whether what must be kept was written."""
+    def finish(self) -> OSError | None:
+        """Wait until everything is written, or nobody has read for a while; why something could not be, if so."""
         self._writer.finish()
-        return not self._writer.has_failed
+        return self._writer.error
 
 
 class _Writer:
@@ -117,7 +117,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.lines: queue.Queue[tuple[int, bytes]] = queue.Queue()
-        self.has_failed = False
+        self.error: OSError | None = None
         threading.Thread(target=self._write_all, daemon=True, name="shardinit-echo").start()
 
     def write(self, descriptor: int, line: str, keep: bool = False) -> None:
@@ -140,6 +140,6 @@ class _Writer:
                     rest = rest[os.write(descriptor, rest) :]
             except BrokenPipeError:  # a reader that has seen enough
                 pass
-            except OSError:  # a full disk
-                self.has_failed = True
+            except OSError as error:  # a full disk
+                self.error = error
             self.lines.task_done()

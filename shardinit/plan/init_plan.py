@@ -19,7 +19,7 @@ Numerics = Literal["exact", "fused"]
 Remainder = Literal["factor", "replicate", "pad", "error"]
 Rounding = Literal["same", "apart", "whole", "uneven"]
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,9 +167,8 @@ class _Work:
         program = program_or_specs if hasattr(program_or_specs, "pieces") else None
         given = getattr(program_or_specs, "specs", program_or_specs)
         if not isinstance(given, Iterable) or isinstance(given, (str, dict)):
-            name = given.__name__ if isinstance(given, type) else type(given).__name__
             raise ArgumentTypeError(
-                f"cannot plan a {name}. Pass what discover(module) returns, or the StateSpec of every state."
+                f"cannot plan {kind_of(given)}. Pass what discover(module) returns, or the StateSpec of every state."
             )
         specs = tuple(given)
         for spec in specs:

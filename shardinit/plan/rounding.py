@@ -6,7 +6,9 @@ in one array, a device its own lanes only. The code also depends on the loop tha
 a small piece or its parts would not fill their vectors, every device computes it for all lanes, each such operation in
 a loop of its own, and keeps its part; of a large piece the receipt says so. Since jax 0.11 the loop over the last axis
 is one of its own: where that axis is short and fills no vectors, the compiler writes it out, and what is fused with it
-decides the last bits, whatever the size of the array. Each such operation gets a loop of its own.
+decides the last bits, whatever the size of the array. Each such operation gets a loop of its own; what eager JAX makes
+in one loop with others (a draw) then also depends on the number of lanes. Where one loop has several operations that
+round by their place, threads may share it, each a part that fills no vectors: those get loops of their own too.
 
 Some operations give a lane other values by the lanes beside it, on every backend (bits of ``rbg`` keys, rules of
 ``custom_vmap``): what they go into is computed for all lanes on every device, whatever its size.
@@ -32,7 +34,7 @@ def roundings(
     mesh: MeshChoice,
     most: int,
 ) -> tuple[Rounding, ...]:
-    """Decide for every piece: as eager anyhow, all lanes on every device, or split though its vectors are others.
+    """Decide for every piece how it keeps the bits of eager brainstate, if it does: see ``Step.rounding``.
 
     ``most`` is the number of elements of all lanes that every device may compute. What the partitioner splits, or
     exchanges between devices afterwards, is compiled to other loops, whatever its size.
@@ -44,29 +46,39 @@ def roundings(
         return tuple("whole" if at in together else same for at in range(len(pieces)))
     key_bytes = sum(rows * words * 4 * mesh.axis_size for rows, words in tables)
     owners = [(state, leaf) for state in states for leaf in state.leaves]
-    split: set[int] = set()  # numbers of the values that lie in parts
+    makers: dict[int, int] = {}  # of values that differ by lane: the piece that makes each
+    can_be_whole: list[bool] = []
     decided: list[Rounding] = []
     for at, piece in enumerate(pieces):
         own = [owners[i] for i in piece.leaves]
         parts = parts_of(own, mesh)
         other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
         elements = [count * mesh.axis_size for count in piece.elements]
-        rounding: Rounding = "whole" if at in together else "same"
         uneven = piece.never_even or any(_is_uneven(count, parts, other_loops) for count in elements)
+        uneven |= parts > 1 and any(map(_is_written_out, piece.fused_rows))
         if parts > 1 and other_loops:  # what all lanes share is whole on each device, unless it is split itself
             uneven |= bool(piece.shared_elements)
             elements += piece.shared_elements
+        before = [makers[number] for number in piece.reads if number in makers] if several else []
+        handed_on = [math.prod(spec.shape) * mesh.axis_size for _, spec in piece.makes]
+        # A callback in a program on all devices could take them all down.
+        alone = piece.local or piece.calls_back != "no" or key_bytes > MOST_KEYS
+        small = not alone and max(elements, default=0) <= most and all(at in together or can_be_whole[b] for b in before)
+        can_be_whole.append(small and max(handed_on, default=0) <= most)
+        makers.update((number, at) for number, spec in piece.makes if spec.by_lane)
+        rounding: Rounding = "same"
         if piece.local:  # it runs once, and each step of it only for what is needed
             rounding = "uneven" if piece.never_even else "same"
-        elif at not in together and uneven:
-            small = max(elements, default=0) <= most and key_bytes <= MOST_KEYS
-            alone = piece.calls_back != "no"  # a callback in a program on all devices could take them all down
-            rounding = "whole" if small and not alone and split.isdisjoint(piece.reads) else "uneven"
-        if rounding == "same" and _has_short_rows(piece, own, mesh):
+        elif uneven or at in together:
+            rounding = "whole" if small or at in together else "uneven"
+        if rounding == "same" and (piece.chained or _has_short_rows(piece, own, mesh)):
             rounding = "apart"
-        if several and rounding != "whole":
-            split.update(number for number, spec in piece.makes if spec.by_lane)
         decided.append(rounding)
+        while rounding == "whole" and before:  # so is what it takes values from
+            maker = before.pop()
+            if decided[maker] != "whole":
+                decided[maker] = "whole"
+                before += [makers[number] for number in pieces[maker].reads if number in makers]
     return tuple(decided)
 
 
@@ -101,7 +113,11 @@ def _has_short_rows(piece: PieceSpec, own: Sequence[tuple[StatePlan, LeafPlan]],
     if piece.local:
         return True
     made = [leaf.shape[-1] // mesh.axes.get(leaf.partition_spec[-1] or "", 1) for _, leaf in own if leaf.shape]
-    return any(rows % VECTOR != 0 and rows < UNROLLED for rows in (*piece.rows, *made))
+    return any(map(_is_written_out, (*piece.rows, *made)))
+
+
+def _is_written_out(rows: int) -> bool:
+    return rows % VECTOR != 0 and rows < UNROLLED
 
 
 def _is_uneven(elements: int, parts: int, other_loops: bool) -> bool:

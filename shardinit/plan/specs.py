@@ -172,6 +172,9 @@ class PieceSpec:
     rows
         Lengths of the last axis of one lane's arrays of floats, if some may round by the loop around them; 1 for such
         a number.
+    fused_rows, chained
+        Whether several operations may round so, and lengths of what eager JAX makes in one loop with others
+        (``lane/rounding.py``).
     never_even
         Whether a CPU rounds parts otherwise, whatever their number of elements.
     never_exact
@@ -200,6 +203,8 @@ class PieceSpec:
     elements: tuple[int, ...] = ()
     shared_elements: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    fused_rows: tuple[int, ...] = ()
+    chained: bool = False
     never_even: bool = False
     never_exact: bool = False
     all_lanes: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from shardinit.ambient import default_device
 from shardinit.errors import ArgumentError, ArgumentTypeError
 from shardinit.exchange import exchange, is_shared, processes_of
 from shardinit.plan.chips import CHIPS, card_memory, read_name
@@ -62,6 +63,12 @@ class Topology:
     def __post_init__(self):
         if isinstance(self.devices, bool) or not isinstance(self.devices, int):
             raise ArgumentTypeError(f"devices={self.devices!r} is {kind_of(self.devices)}. Pass an int, such as 8.")
+        if self.platform in CHIPS and CHIPS[self.platform].platform != self.platform:
+            raise ArgumentError(
+                f"a Topology of platform={self.platform!r} cannot be: that is a device. Use "
+                f"Topology.named('{self.platform}:...'), which knows its memory, or platform="
+                f"'{CHIPS[self.platform].platform}'."
+            )
         size = self.devices if self.mesh_axes is None else math.prod(s for _, s in self.mesh_axes)
         if self.devices < 1 or size != self.devices:
             raise ArgumentError(
@@ -96,6 +103,8 @@ class Topology:
         """
         if not isinstance(name, str):
             raise ArgumentTypeError(f"topology name={name!r} is {kind_of(name)}. Pass a str such as 'h100:4x8'.")
+        if card is not None and name.strip().lower().startswith("cpu"):
+            raise ArgumentError(f"card={str(card)!r} describes a GPU, the topology is {name}. Leave one of them out.")
         found = read_name(name, None if card is None else card_memory(card))
         if card is not None and found.chip.platform != "gpu":
             raise ArgumentError(f"card={str(card)!r} describes a GPU, the topology is {name}. Leave one of them out.")
@@ -115,8 +124,10 @@ class Topology:
 
     @classmethod
     def default_device(cls) -> "Topology":
-        """Take the default device, without a mesh."""
-        return cls("cpu", 1, (), usable_bytes=host_memory() if jax.default_backend() == "cpu" else None)
+        """Take the device where JAX puts what names no other, without a mesh. Starts the backend."""
+        device = default_device()
+        memory, usable = (None, host_memory()) if device.platform == "cpu" else _memory([device])
+        return cls(device.platform, 1, (), None, memory, usable)
 
     @classmethod
     def from_devices(cls, devices: Sequence[Any]) -> "Topology":
@@ -131,7 +142,7 @@ class Topology:
 
     @classmethod
     def from_mesh(cls, mesh: Any) -> "Topology":
-        """Take a ``jax.sharding.Mesh`` or ``AbstractMesh`` as it is."""
+        """Take a ``jax.sharding.Mesh`` as it is, or an ``AbstractMesh``, which has no devices, as one of CPUs."""
         if not isinstance(mesh, (jax.sharding.Mesh, jax.sharding.AbstractMesh)):
             raise ArgumentTypeError(f"mesh is {kind_of(mesh)}. Pass a jax.sharding.Mesh; for devices, from_devices.")
         axes = tuple((name, int(size)) for name, size in mesh.shape.items())

@@ -52,3 +52,33 @@ def test_lanes_on_another_axis(axis):
             axis_size=16,
             state_out_axes=filters,
         )
+
+
+class Drawn(brainstate.nn.Module):
+    """A draw is one loop in eager JAX too: with short rows, its bits depend on the number of lanes."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def init_state(self):
+        self.normal = ParamState(R.normal(size=self.shape))
+        self.laplace = ParamState(R.laplace(size=self.shape))
+
+
+@pytest.mark.parametrize(("shape", "axis_size"), [((304, 3), 4), ((304, 3), 8), ((256, 5), 8), ((7,), 64)], ids=str)
+def test_draws_of_short_rows(shape, axis_size):
+    for devices in (1, 4):
+        assert_like_brainstate(
+            lambda: Drawn(shape),
+            lambda m, n=devices: shardinit.shard_new_states(m, axis_size=axis_size, mesh=mesh_of(n)),
+            axis_size=axis_size,
+        )
+
+
+def test_draws_of_short_rows_that_are_too_many_are_named():
+    """Of more than ``MOST_WHOLE`` numbers each device makes its own part."""
+    result = shardinit.shard_new_states(Drawn((304, 3)), axis_size=64, mesh=mesh_of(8))
+    (note,) = result.receipt.notes
+    assert "last bit" in note
+    assert "normal, laplace" in note

@@ -51,19 +51,12 @@ def roundings(
     decided: list[Rounding] = []
     for at, piece in enumerate(pieces):
         own = [owners[i] for i in piece.leaves]
-        parts = parts_of(own, mesh)
-        other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
-        elements = [count * mesh.axis_size for count in piece.elements]
-        uneven = piece.never_even or any(_is_uneven(count, parts, other_loops) for count in elements)
-        uneven |= parts > 1 and any(map(_is_written_out, piece.fused_rows))
-        if parts > 1 and other_loops:  # what all lanes share is whole on each device, unless it is split itself
-            uneven |= bool(piece.shared_elements)
-            elements += piece.shared_elements
+        uneven, most_elements = _rounds_by_place(piece, own, mesh)
         before = [makers[number] for number in piece.reads if number in makers] if several else []
         handed_on = [math.prod(spec.shape) * mesh.axis_size for _, spec in piece.makes]
         # A callback in a program on all devices could take them all down.
         alone = piece.local or piece.calls_back != "no" or key_bytes > MOST_KEYS
-        small = not alone and max(elements, default=0) <= most and all(at in together or can_be_whole[b] for b in before)
+        small = not alone and most_elements <= most and all(at in together or can_be_whole[b] for b in before)
         can_be_whole.append(small and max(handed_on, default=0) <= most)
         makers.update((number, at) for number, spec in piece.makes if spec.by_lane)
         rounding: Rounding = "same"
@@ -104,6 +97,19 @@ def parts_of(own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> int
         return 1
     names = {name for _, leaf in own for name in leaf.partition_spec if name}
     return math.prod(mesh.axes[name] for name in names | ({mesh.lanes} if mesh.lanes else set()))
+
+
+def _rounds_by_place(piece: PieceSpec, own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> tuple[bool, int]:
+    """Whether parts of a piece may round otherwise than the whole, and how many elements that whole has."""
+    parts = parts_of(own, mesh)
+    other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
+    elements = [count * mesh.axis_size for count in piece.elements]
+    uneven = piece.never_even or any(_is_uneven(count, parts, other_loops) for count in elements)
+    uneven |= parts > 1 and any(map(_is_written_out, piece.fused_rows))
+    if parts > 1 and other_loops:  # what all lanes share is whole on each device, unless it is split itself
+        uneven |= bool(piece.shared_elements)
+        elements += piece.shared_elements
+    return uneven, max(elements, default=0)
 
 
 def _has_short_rows(piece: PieceSpec, own: Sequence[tuple[StatePlan, LeafPlan]], mesh: MeshChoice) -> bool:

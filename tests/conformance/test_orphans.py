@@ -4,6 +4,8 @@ import brainstate
 import numpy as np
 
 import shardinit
+from shardinit.execute import executor
+from shardinit.execute.run import run
 
 
 class Net(brainstate.nn.Module):
@@ -33,3 +35,19 @@ def test_dropped_states_are_in_the_dictionary_as_in_brainstate():
 def test_dropped_states_are_said_to_be_held_by_nothing():
     names = [spec.name for spec in shardinit.discover(Net()).specs]
     assert names == ["(not held by the module)", "w", "(not held by the module)", "v"]
+
+
+def test_dropped_states_that_all_lanes_share_are_compared_one_by_one():
+    """Processes compare what they all hold: three states without a name are three values."""
+
+    class Dropping(brainstate.nn.Module):
+        def init_state(self):
+            self.v = brainstate.ShortTermState(brainstate.random.normal(size=(2,)))
+            for number in range(3):
+                brainstate.HiddenState(np.full(2, number, np.float32))
+
+    axes = {None: lambda path, state: isinstance(state, brainstate.HiddenState)}
+    program = shardinit.discover(Dropping(), state_out_axes=axes)
+    compiled = shardinit.compile(program, shardinit.plan(program, "cpu:8", axis_size=8))
+    made = run(compiled, [r.state.value for r in program.random_inputs])
+    assert len(executor._shared_values(compiled, made.values)) == 3

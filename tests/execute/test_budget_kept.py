@@ -116,3 +116,25 @@ def test_the_peak_that_a_backend_tells_is_in_the_receipt(monkeypatch):
     result = shardinit.execute(shardinit.compile(program, planned))
     assert result.receipt.peak_bytes == {"gpu:0": 3 << 20, "gpu:1": 5 << 20}
     assert "peak 5.0 MiB, planned" in str(result)
+
+
+class Linked(brainstate.nn.Module):
+    """Pieces of one program, each of which has more held beside it than the one before."""
+
+    def init_state(self):
+        for number in range(6):
+            w = R.normal(size=(64, 64))
+            total = w.sum(axis=1, keepdims=True)
+            setattr(self, f"w{number}", ParamState(w / total))
+            setattr(self, f"s{number}", ParamState(w * total))
+
+
+def test_the_compilers_figures_are_compared_at_the_fullest_moment(monkeypatch):
+    program = shardinit.discover(Linked())
+    topology = shardinit.Topology("cpu", 8)
+    budget = shardinit.plan(program, topology, axis_size=64, memory_budget="unlimited").peak_bytes
+    compiled = shardinit.compile(program, shardinit.plan(program, topology, axis_size=64, memory_budget=budget))
+    real = memory.compiled_bytes
+    monkeypatch.setattr(memory, "compiled_bytes", lambda executable: real(executable) + 100_000)
+    with pytest.raises(shardinit.MemoryBudgetError, match="compiler needs more"):
+        shardinit.execute(compiled)

@@ -17,6 +17,9 @@ SIZE = 1 << 15
 MADE = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)
 TABLE = jnp.asarray(MADE)
 
+SIGNS = np.where(np.arange(SIZE) % 2, -0.0, 1.0).astype(np.float32)
+ZEROS = jnp.where(jnp.arange(SIZE) % 3, 2.0, 0.0)
+
 TAKEN = {
     "array": jax.jit(lambda x: x * 0.3 + TABLE),
     "NumPy array": jax.jit(lambda x: x * MADE - 65.0),
@@ -30,6 +33,9 @@ KNOWN = {
     "divided by": jax.jit(lambda x: x / TABLE),
     "computed with": jax.jit(lambda x: x + jnp.exp(TABLE)),
     "multiplied before": jax.jit(lambda x: x + TABLE * 0.3),
+    "zeros added": jax.jit(lambda x: x * SIGNS + ZEROS),
+    "zeros moved and added": jax.jit(lambda x: x * SIGNS + jax.jit(lambda y: y)(ZEROS[::-1])),
+    "inside a jit that is inside": jax.jit(lambda x: jax.jit(lambda y: y / TABLE)(x) + 1.0),
     "inside a loop": jax.jit(lambda x: jax.lax.fori_loop(0, 2, lambda i, c: c + TABLE, x)),
 }
 

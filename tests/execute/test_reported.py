@@ -307,3 +307,52 @@ def test_strategy_vmap_says_that_every_device_has_every_lane():
     result = shardinit.shard_new_states(module, axis_size=8, strategy="vmap")
     assert result.plan.lanes_per_device == 8
     assert module.v.value.is_fully_replicated
+
+
+def test_keys_that_are_turned():
+    def init(m):
+        keys = lax.reshape(jax.random.split(R.split_key(), (2, 3)), (6,), (1, 0))
+        m.v = ShortTermState(jax.random.normal(keys[1], (4,)))
+
+    def turned(m):
+        keys = jax.random.split(R.split_key(), (2, 3)).T.reshape(6)
+        m.v = ShortTermState(jax.random.normal(keys[1], (4,)))
+
+    brainstate.random.seed(7)
+    expected = Init(turned)
+    brainstate.transform.vmap2_new_states(expected, {}, axis_size=8)
+    brainstate.random.seed(7)
+    module = Init(init)
+    try:
+        shardinit.shard_new_states(module, axis_size=8)
+    except Exception as error:  # eager JAX cannot turn keys so, and neither need we: but no other keys
+        assert "reshape" in str(error) or "key" in str(error)  # noqa: PT017
+    else:
+        np.testing.assert_array_equal(module.v.value, expected.v.value)
+
+
+def test_no_keys_at_all():
+    def init(m):
+        m.none = ShortTermState(jax.random.key_data(jax.random.split(R.split_key(), 0)))
+        m.v = ShortTermState(R.normal(size=(4,)))
+
+    check(init)
+
+
+def test_host_memory_that_init_asks_for_is_named():
+    def init(m):
+        m.v = ShortTermState(jax.device_put(R.normal(size=(8,)), jax.memory.Space.Host))
+
+    module = Init(init)
+    (note,) = shardinit.shard_new_states(module, axis_size=8).receipt.notes
+    assert "placement asked for inside init was not followed" in note
+    assert "test_reported.py" in note
+
+
+def test_sums_of_single_lanes_in_parts_are_named():
+    def init(m):
+        w = R.normal(size=(1000, 1024))
+        m.w = ParamState(w / w.sum())
+
+    result = shardinit.shard_new_states(Init(init), axis_size=1, mesh=mesh_of(1, 8, names=("lanes", "model")))
+    assert any("sums whose last bit" in note and note.endswith(": w") for note in result.receipt.notes)

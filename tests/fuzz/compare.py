@@ -138,9 +138,9 @@ def differences(program: Program, expected: Left, target: Target) -> tuple[list[
     """Everything in which shardinit leaves something else than eager brainstate."""
     try:
         found = run(program, target.initialize)
-    except (shardinit.PlanError, shardinit.MemoryBudgetError):  # the target does not fit the lanes: documented
-        return [], None
     except Exception as error:
+        if isinstance(error, shardinit.PlanError) and "axis_size=" in str(error):  # lanes that do not fit the target
+            return [], None
         return [f"{type(error).__name__}: {error}"[:2000]], None
     said, out = named_in(found.notes), list(found.faults)
     if list(found.states) != list(expected.states):

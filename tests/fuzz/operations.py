@@ -262,7 +262,9 @@ OPERATIONS = (
         """,
     ),
     *_rows("c", "f", same, "jnp.abs({0})\n{0}.real\njnp.angle({0})"),
-    *_rows("c", "c", same, "{0} * {0}\njnp.conj({0})"),
+    *_rows(
+        "c", "c", same, "{0} * {0}\njnp.conj({0})\n{0} * {0} * {0}\n{0} * jnp.conj({0}) + {0}\njnp.square({0}) - {0}"
+    ),
     *_rows(
         "i",
         "i",

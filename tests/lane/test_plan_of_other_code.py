@@ -1,5 +1,7 @@
 """A plan from JSON belongs to the program it was made for."""
 
+import dataclasses
+
 import brainstate
 import jax
 import pytest
@@ -32,3 +34,10 @@ def test_a_plan_of_other_code_is_an_error_that_names_the_state():
         other = shardinit.discover(Net(R.uniform))
     with pytest.raises(shardinit.PlanError, match="first, second"):
         shardinit.compile(other, again)
+
+
+def test_a_plan_with_steps_of_another_cut_is_an_error():
+    program = shardinit.discover(Net(R.uniform))
+    planned = shardinit.plan(program, "cpu:8", axis_size=8, memory_budget="unlimited")
+    with pytest.raises(shardinit.PlanError, match="steps are not those of this program"):
+        shardinit.compile(program, dataclasses.replace(planned, steps=planned.steps[:-1]))

@@ -100,7 +100,7 @@ OVERRIDDEN = {
     ),
     "Tracer": frozenset({"to_concrete_value", "full_lower", "_short_repr", "_error_repr"}),
 }
-CONCRETE, ARRAY = "concrete_or_error", "array"  # the one cannot go on without a value, the other would only copy it
+CONCRETE, ARRAY = "concrete_or_error", "array"  # the first needs a value to go on, the second would only copy it
 
 
 def acts(effects: Any) -> bool:

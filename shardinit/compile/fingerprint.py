@@ -43,7 +43,7 @@ def program_fields(
     """Digests of the plan and of the pieces in the order in which they run."""
     pieces = hashlib.sha256(repr((layout.lanes_axis, layout.axis_size, layout.exact)).encode())
     for each in unique:
-        pieces.update(repr((each.structure.content.digest, each.placements, each.slices)).encode())
+        pieces.update(repr((each.structure.content.digest, each.placements, each.slices, each.rounding)).encode())
     for number, instance in sequence:
         pieces.update(repr((number, instance.rows, [index for index, _ in instance.outputs])).encode())
         for value in (*instance.literals, *instance.constants):

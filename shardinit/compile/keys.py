@@ -13,9 +13,10 @@ from shardinit.private_jax import Settings, entered, settings, settings_by_name
 def lane_keys(key: jax.Array, lanes: jax.Array, axis_size: int) -> jax.Array:
     """Keys of some lanes, ``split(key, axis_size + 1)[1:][lanes]``, shape ``lanes.shape``.
 
-    ``axis_size`` is the number of lanes that are kept, however many are computed: padded lanes get the last
-    one's key. With the partitionable threefry, key *i* of a split is ``fold_in(key, i)``, whatever the number
-    of keys, so a device derives its own lanes only. Other implementations have no such rule: they split in full.
+    ``axis_size`` is the number of lanes that are kept, however many are computed. With the partitionable threefry,
+    key *i* of a split is ``fold_in(key, i)``, whatever the number of keys, so a device derives its own lanes only, and
+    padded lanes get keys of their own. Other implementations have no such rule: they split in full, and padded lanes
+    get the last kept one's key.
     """
     if is_prefix_stable(key.dtype):
         return jax.vmap(lambda lane: jax.random.fold_in(key, lane + 1))(lanes)

@@ -135,17 +135,12 @@ def piece_program(program: UniqueProgram, tables: Sequence[KeyTable], layout: La
         specs = [P(*_computed_spec(p, layout, strategy)) for p in program.placements]
         in_specs = jax.tree.map(lambda a: a.sharding.spec, arguments)
         call = jax.shard_map(call, mesh=layout.mesh, in_specs=in_specs, out_specs=(P(), specs), check_vma=False)
-    if strategy == "shard_map":
-        jitted = _named(call, "shardinit_piece")
-    elif strategy == "padded":
-        out = (layout.replicated, [layout.sharding(p.partition_spec) for p in program.placements])
-        jitted = _named(_cut_off(call, program, layout), "shardinit_piece", out_shardings=out)
-    elif layout.mesh is None:
-        jitted = _named(call, "shardinit_piece")
-    else:
-        out = (layout.replicated, [layout.sharding(p.partition_spec) for p in program.placements])
-        jitted = _named(call, "shardinit_piece", out_shardings=out)
-    return jitted, arguments
+    if strategy == "padded":
+        call = _cut_off(call, program, layout)
+    if strategy == "shard_map" or layout.mesh is None:
+        return _named(call, "shardinit_piece"), arguments
+    out = (layout.replicated, [layout.sharding(p.partition_spec) for p in program.placements])
+    return _named(call, "shardinit_piece", out_shardings=out), arguments
 
 
 def argument_shapes(program: UniqueProgram, tables: Sequence[KeyTable], layout: Layout) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from shardinit.lane.primitives import accumulates, contains, unknown_primitives
 from shardinit.lane.work import Work
 from shardinit.plan.init_plan import InitPlan
 from shardinit.plan.placement import wished_axes
-from shardinit.plan.rounding import UNROLLED, VECTOR, pieces_rounded
+from shardinit.plan.rounding import LEAST_ROW, VECTOR, pieces_rounded
 from shardinit.wording import UNFOLLOWED
 
 
@@ -34,7 +34,7 @@ def numerics_notes(program: LaneProgram, plan: InitPlan, work: Work) -> tuple[st
     text = "what XLA compiles otherwise beside other operations or for fewer lanes, so that last bits can differ"
     notes += [f"{text}: {', '.join(names)}" for names in _made_from(_outputs(beside, work), program, work)]
     text = "parts that do not fill the processor's vectors, where it may round a last bit the other way"
-    more = f"A device's elements, and a last axis of fewer than {UNROLLED}, should be multiples of {VECTOR}"
+    more = f"A device's elements should be a multiple of {VECTOR}, and the last axis {LEAST_ROW} or more"
     parts = named - reusing - beside
     notes += [f"{text}: {', '.join(names)}. {more}" for names in _made_from(_outputs(parts, work), program, work)]
     return tuple(notes)

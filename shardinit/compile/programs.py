@@ -88,7 +88,7 @@ def unique_programs(
     rounded: Sequence[Rounding],
     placement: Callable[[int | None, Any], Placement],
 ) -> list[UniqueProgram]:
-    """Group pieces by structure, placement and slices; programs come in the order of their first piece.
+    """Group pieces by structure, placement, slices and rounding; programs come in the order of their first piece.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def unique_programs(
     for at in order:
         structure, instance = pieces[at]
         placements = tuple(placement(index, atom) for index, atom in instance.outputs)
-        # What is too large for its bits to be kept is compiled like the rest.
+        # Pieces that are too large to keep their last bits are compiled like those that keep them anyway.
         rounding = rounded[at] if rounded[at] != "uneven" else "same"
         if rounding == "whole":
             where = "vmap" if calls_back(*structure.equations) == "no" else "local"

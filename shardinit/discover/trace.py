@@ -22,7 +22,7 @@ from shardinit.discover.sizes import check_sizes
 from shardinit.discover.stand_in import StandIn
 from shardinit.errors import DeletedArrayError, LaneValueError
 from shardinit.jax_errors import ConcreteValueError
-from shardinit.lane.closed_over import bytes_inside, opened
+from shardinit.lane.closed_over import bytes_inside, opened, size_of
 from shardinit.lane.equations import (
     UNKNOWN,
     Atom,
@@ -37,7 +37,7 @@ from shardinit.lane.equations import (
     staged,
 )
 from shardinit.lane.lifted import Effect, lift_effects
-from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_mesh, unplaced, wishes
+from shardinit.lane.placements import CONSTRAINTS, asks_for_placement, is_under_mesh, no_abstract_mesh, unplaced, wishes
 from shardinit.lane.primitives import (
     COLLECTIVES,
     OPENED_BY_LANE,
@@ -188,7 +188,7 @@ class LaneTrace(Trace):
                 small = {v: x for v, x in known.items() if math.prod(v.aval.shape) <= SMALL}
                 self.values = small | {atom: value} | self.values
                 line = place or user_line()
-                self.concretized[line] = self.concretized.get(line, 0) + _size_in_bytes(atom.aval)
+                self.concretized[line] = self.concretized.get(line, 0) + size_of(atom.aval)
             if isinstance(atom, Variable):
                 return self.values[atom]
             is_scalar = isinstance(atom.value, (bool, int, float, complex))  # as JAX keeps those of code, on jax 0.10
@@ -237,7 +237,7 @@ class LaneTrace(Trace):
             inputs += closed_over
             if size := bytes_inside(params):
                 self.inside[user_line()] += size
-        with no_mesh():
+        with no_abstract_mesh():
             avals, effects = primitive.abstract_eval(*(a.aval for a in inputs), **params)
         if not primitive.multiple_results:
             avals = [avals]
@@ -317,10 +317,6 @@ def _caller_names(depth: int) -> list[str]:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
     return names
-
-
-def _size_in_bytes(aval) -> int:
-    return math.prod(aval.shape) * aval.dtype.itemsize
 
 
 def _uses_mutable(primitive, params, avals) -> bool:

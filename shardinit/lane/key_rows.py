@@ -17,7 +17,7 @@ import numpy as np
 from shardinit.lane.equations import Equation, Literal, Variable, is_key, name_of
 from shardinit.private_jax import Settings
 
-MOVES = frozenset({"slice", "squeeze", "reshape"})
+KEY_MOVES = frozenset({"slice", "squeeze", "reshape"})
 
 
 @dataclass(slots=True)
@@ -134,4 +134,4 @@ def _rows(table: KeyTable, equation: Equation, source: np.ndarray) -> np.ndarray
         bounds = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
         return source[tuple(slice(*b) for b in bounds)]
     turns = name == "reshape" and params["dimensions"] is not None
-    return source if name in MOVES and not turns else None
+    return source if name in KEY_MOVES and not turns else None

@@ -82,7 +82,7 @@ def is_under_mesh() -> bool:
     return not jax.sharding.get_abstract_mesh().empty
 
 
-def no_mesh() -> contextlib.AbstractContextManager:
+def no_abstract_mesh() -> contextlib.AbstractContextManager:
     """Inside, what JAX makes has no mesh in its types."""
     return jax.sharding.use_abstract_mesh(NO_MESH) if is_under_mesh() else contextlib.nullcontext()
 
@@ -110,7 +110,7 @@ def _traced_anew(closed: Any) -> Any:
     """Trace a jaxpr again without its placements: so its types have no mesh either."""
     if closed.jaxpr not in _anew:
         arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in closed.in_avals]
-        with no_mesh():
+        with no_abstract_mesh():
             _anew[closed.jaxpr] = jax.make_jaxpr(lambda *a: evaluate_jaxpr(closed.jaxpr, (*closed.consts, *a), _step))(
                 *arguments
             )

@@ -49,7 +49,7 @@ class Rounded:
     Attributes
     ----------
     elements
-        Elements of each array of floats that may round by their place in it, if it is made for each lane.
+        Elements of each array of floats that is made for each lane and may round by their place in it.
     shared_elements
         Those of arrays that all lanes share.
     rows

@@ -79,9 +79,9 @@ class Step:
     constants
         Most bytes of arrays from outside (that init closes over) that are on the device meanwhile, beside the others.
     rounding
-        What is rounded, or drawn: ``same`` as in eager brainstate; ``apart`` also, since each operation gets a loop of
-        its own; ``whole`` also, since every device besides computes all lanes and keeps its part; ``uneven``: in parts
-        that are too large for that, so that last bits can differ.
+        How the last bits of eager brainstate are kept. ``same``: they need nothing. ``apart``: each operation gets a
+        loop of its own. ``whole``: besides, every device computes all lanes and keeps its part. ``uneven``: they are
+        not, since the arrays are too large for that; last bits can differ.
     """
 
     pieces: tuple[int, ...]
@@ -191,7 +191,7 @@ class InitPlan:
 
     @property
     def constant_bytes(self) -> int:
-        """Most bytes at any moment of arrays that init closes over, each whole until its last reader ran."""
+        """Most bytes at any moment of arrays that init closes over, or of a device's parts of them."""
         return max((step.constants for step in self.steps), default=0)
 
     @property

@@ -268,8 +268,9 @@ class _Search:
         states = _made_together(pieces, states)
         names = _first_names(pieces, states)
         steps: tuple[Step, ...] = ()
-        for most_whole in (MOST_WHOLE if self.numerics == "exact" else 0, 0):
-            rounded = roundings(pieces, states, tables, mesh, most_whole)
+        exact = self.numerics == "exact"
+        for most_whole in (MOST_WHOLE, 0) if exact else (0,):
+            rounded = roundings(pieces, states, tables, mesh, most_whole, exact)
             keys = key_bytes(tables, states, mesh, rounded)
             steps = schedule(loads_of(pieces, states, mesh, rounded), keys, names, mesh, self.budget)
             if self.budget is None or max((s.peak for s in steps), default=0) <= self.budget:

@@ -23,6 +23,7 @@ from shardinit.plan.specs import PieceSpec
 
 VECTOR = 16  # elements of the widest vector that there is: AVX-512 holds 16 of four bytes
 UNROLLED = 4 * VECTOR  # with fewer, the compiler writes the whole loop out
+LEAST_ROW = VECTOR // 2  # so it does with a loop of many operations, such as a draw; measured: up to 5
 MOST_WHOLE = 1 << 15  # elements of all lanes that every device may compute
 MOST_KEYS = 1 << 20  # bytes of the keys of all lanes that every device may hold for it
 
@@ -33,17 +34,17 @@ def roundings(
     tables: Sequence[tuple[int, int]],
     mesh: MeshChoice,
     most: int,
+    exact: bool = True,
 ) -> tuple[Rounding, ...]:
     """Decide for every piece how it keeps the bits of eager brainstate, if it does: see ``Step.rounding``.
 
-    ``most`` is the number of elements of all lanes that every device may compute. What the partitioner splits, or
-    exchanges between devices afterwards, is compiled to other loops, whatever its size.
+    ``most`` is the number of elements of all lanes that every device may compute; ``exact`` is whether bits are kept.
+    What the partitioner splits, or exchanges between devices afterwards, is compiled to other loops, whatever its size.
     """
-    same: Rounding = "same"
     several = math.prod(mesh.axes.values()) > 1
     together = taking_lanes_together(pieces) if several else set()
-    if mesh.platform != "cpu":
-        return tuple("whole" if at in together else same for at in range(len(pieces)))
+    if mesh.platform != "cpu" or not exact:
+        return tuple("whole" if at in together else "same" for at in range(len(pieces)))
     key_bytes = sum(rows * words * 4 * mesh.axis_size for rows, words in tables)
     owners = [(state, leaf) for state in states for leaf in state.leaves]
     makers: dict[int, int] = {}  # of values that differ by lane: the piece that makes each
@@ -105,7 +106,7 @@ def _rounds_by_place(piece: PieceSpec, own: Sequence[tuple[StatePlan, LeafPlan]]
     other_loops = mesh.padded != mesh.axis_size or any(state.strategy == "gspmd" for state, _ in own)
     elements = [count * mesh.axis_size for count in piece.elements]
     uneven = piece.never_even or any(_is_uneven(count, parts, other_loops) for count in elements)
-    uneven |= parts > 1 and any(map(_is_written_out, piece.fused_rows))
+    uneven |= parts > 1 and any(rows < LEAST_ROW for rows in piece.fused_rows)
     if parts > 1 and other_loops:  # what all lanes share is whole on each device, unless it is split itself
         uneven |= bool(piece.shared_elements)
         elements += piece.shared_elements

@@ -30,7 +30,7 @@ def module_of(make, table=TABLE):
 ALIGNED = {
     "arithmetic": lambda table, x: table * 2 + x,
     "jit": lambda table, x: jax.jit(lambda t, x: jnp.where(x > 0.5, t, x))(table, x),
-    "closed over by a jit": lambda table, x: jax.jit(lambda x: x + table)(x),
+    "closed over by a jit": lambda table, x: jax.jit(lambda x: x - table)(x),
     "alone": lambda table, x: jnp.asarray(table),
 }
 WHOLE = {

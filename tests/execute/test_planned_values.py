@@ -58,7 +58,7 @@ class SplitDraws(brainstate.nn.Module):
     def init_state(self):
         r = brainstate.random
         self.normal = ParamState(r.normal(size=(17, 8)) * 0.02)
-        self.uniform = ParamState(r.uniform(-1.0, 2.0, size=(16, 5)))
+        self.uniform = ParamState(r.uniform(-1.0, 2.0, size=(16, 10)))
         self.truncated = ParamState(r.truncated_normal(-2.0, 2.0, size=(8, 8)))
         self.gamma = ParamState(r.gamma(2.0, size=(8,)))
         self.exponential = ParamState(r.exponential(size=(8,)))

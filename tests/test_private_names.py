@@ -246,7 +246,7 @@ TABLES = {
     "CONSTRAINTS": placements.CONSTRAINTS,
     "IGNORED": set(digest.IGNORED),
     "RANDOM": RANDOM,
-    "key MOVES": key_rows.MOVES,
+    "KEY_MOVES": key_rows.KEY_MOVES,
     "PARAMETERS": set(private_jax.PARAMETERS),
 }
 OF_SOME_VERSIONS = {

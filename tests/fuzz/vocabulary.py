@@ -56,9 +56,12 @@ COUNTS = (2, 4, 2, 1, 2, 3, 2, 2, 6, 5, 2, 2, 40, 5, 6)
 
 
 def some(number: int, slow: bool = True, wide: bool = False) -> Vocabulary:
-    """A part of everything, drawn by a seed; with wide shapes beside one small one, if wanted."""
+    """A part of everything, drawn by a seed; with one wide shape and chains of functions of floats, if wanted."""
     pick, everything = random.Random(number), whole(slow)
     lists = [getattr(everything, name) for name in Vocabulary.__dataclass_fields__]
     picked = [tuple(pick.sample(words, min(n, len(words)))) for words, n in zip(lists, COUNTS, strict=True)]
     words = Vocabulary(*picked)
-    return replace(words, shapes=words.shapes[:1] + tuple(pick.sample(ops.WIDE_SHAPES, 2))) if wide else words
+    if not wide:
+        return words
+    chains = [o for o in everything.operations if {*o.takes, o.gives} == {"f"} and o.shape in (ops.same, ops.broadcast)]
+    return replace(words, shapes=(pick.choice(ops.WIDE_SHAPES),), operations=tuple(pick.sample(chains, 20)))

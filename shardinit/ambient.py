@@ -1,7 +1,6 @@
-"""The ambient mesh, which ``jax.set_mesh`` or ``with mesh:`` sets, and being without it."""
+"""What JAX has set around us: the ambient mesh, by ``jax.set_mesh`` or ``with mesh:``, and the default device."""
 
 import contextlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -32,5 +31,5 @@ def without_mesh() -> contextlib.AbstractContextManager:
 
 def default_device() -> jax.Device:
     """Return the device where JAX puts what names no other: ``jax_default_device``, or the backend's first."""
-    home: Any = getattr(jax.config, "jax_default_device")  # noqa: B009  a device, the name of a platform, or None
+    home = jax.config.jax_default_device  # type: ignore[attr-defined]  # a device, the name of a platform, or None
     return home if isinstance(home, jax.Device) else jax.local_devices(backend=home)[0]

@@ -238,11 +238,9 @@ def same(a: Any, b: Any, kind: str) -> bool:
     if isinstance(a, np.ndarray):
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
-        return (
-            all(x is y for x, y in zip(a.flat, b.flat, strict=True))
-            if _is_of_objects(a)
-            else a.tobytes() == b.tobytes()
-        )
+        if _is_of_objects(a):
+            return all(x is y for x, y in zip(a.flat, b.flat, strict=True))
+        return a.tobytes() == b.tobytes()
     if isinstance(a, dict):
         return list(a) == list(b) and all(b[k] is v for k, v in a.items())
     if isinstance(a, set):
@@ -292,7 +290,8 @@ def map_contents(held: Any, change: Callable[[Any], Any]) -> Any:
     """Apply a function to every direct child of contents."""
     if isinstance(held, dict):
         return {k: change(v) for k, v in held.items()}
-    return with_items(held, map(change, named(held).values())) if named(held) else held
+    items = named(held).values()
+    return with_items(held, map(change, items)) if items else held
 
 
 def with_items(held: Any, items: Iterable[Any]) -> Any:

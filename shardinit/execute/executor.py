@@ -20,7 +20,7 @@ from shardinit.compile.keys import key_after
 from shardinit.drawing import for_terminal
 from shardinit.errors import ArgumentTypeError
 from shardinit.exchange import agree, is_shared, processes_of
-from shardinit.execute.memory import measured_peaks
+from shardinit.execute.memory import measured_peaks, untold_note
 from shardinit.execute.receipt import Receipt
 from shardinit.execute.run import Progress, run
 from shardinit.execute.write_back import leaf_value, measured_bytes, states_by_axis, write_back
@@ -67,7 +67,7 @@ class InitResult:
         Parameters
         ----------
         key
-            An int seed or a typed key, as if the random state had been seeded with it before; with
+            An int seed, 0 to 2**32 - 1, or a typed key, as if the random state had been seeded with it before; with
             several random states, each folds in its number. None: go on from where they are now.
 
         Returns
@@ -173,7 +173,7 @@ def execute(
         constant_bytes=plan.constant_bytes,
         numerics=plan.numerics,
         strategies=dict(sorted(strategies.items())),
-        notes=program.notes + compiled.notes,
+        notes=program.notes + compiled.notes + untold_note(compiled.programs, plan),
         versions=versions,
     )
     return InitResult(states_by_axis(program), receipt, compiled)

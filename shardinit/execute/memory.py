@@ -73,12 +73,16 @@ def _held_and_planned(step: Step, least: int) -> tuple[int, int, str]:
 
 
 def compiled_bytes(executable: Any) -> int | None:
-    """Bytes of outputs and temporaries by the compiler's figures; None where it tells none (no stable API of JAX)."""
-    try:
-        memory = executable.memory_analysis()
-        return int(memory.output_size_in_bytes + memory.temp_size_in_bytes)
-    except (AttributeError, NotImplementedError):
-        return None
+    """Bytes of outputs and temporaries by the compiler's figures; None where the backend tells none, as JAX says it."""
+    memory = executable.memory_analysis()
+    return None if memory is None else int(memory.output_size_in_bytes + memory.temp_size_in_bytes)
+
+
+def untold_note(programs: Iterable[CompiledProgram], plan: InitPlan) -> tuple[str, ...]:
+    """Say so where a budget is set, and there were no figures of the compiler to compare with it."""
+    if plan.memory_budget is None or all(compiled_bytes(p.executable.result()) is not None for p in programs):
+        return ()
+    return ("the backend tells no memory of compiled programs: memory_budget was compared with the plan alone",)
 
 
 def measured_peaks(mesh: Any) -> dict[str, int]:

@@ -112,8 +112,16 @@ def _is_indifferent_inside(equation: Any, known: dict[Any, Any]) -> bool:
 
 
 def _has_zeros(array: Any) -> bool:
-    """Whether there is a zero in an array, or may be: None stands for one that was put together from several."""
-    return array is None or np.count_nonzero(np.asarray(array)) < array.size
+    """Whether there is a zero in an array, or may be: None stands for one that was put together from several.
+
+    An array of JAX is read shard by shard, never gathered. One of several processes is not read: eager JAX closes over
+    none, so there are no bits to keep.
+    """
+    if array is None or not isinstance(array, jax.Array):
+        parts = [array]
+    else:
+        parts = [shard.data for shard in array.addressable_shards] if array.is_fully_addressable else []
+    return any(part is None or np.count_nonzero(part) < part.size for part in parts)
 
 
 def _evaluate(jaxpr: Any, arguments: Sequence[Any], given: Iterator[Any]) -> list[Any]:

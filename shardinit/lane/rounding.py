@@ -86,13 +86,13 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
     rows: set[int] = set()
     fused_rows: set[int] = set()
     never_even = never_exact = False
-    rounding = 0
+    count = 0  # of operations that round by their loop
     for equation in equations:
         avals = [v.aval for v in equation.outputs]
         rows.update(aval.shape[-1] for aval in avals if aval.shape and _is_inexact(aval))
         if not rounds_by_place(equation.primitive, equation.params, avals):
             continue
-        rounding += 2 if any(map(_is_complex, avals)) else 1  # its parts are several operations
+        count += 2 if any(map(_is_complex, avals)) else 1  # its parts are several operations
         rows.update(1 for aval in avals if not aval.shape and _is_inexact(aval))
         if _operations_inside(equation) > 1:
             fused_rows.update(aval.shape[-1] for aval in avals if aval.shape and _is_inexact(aval))
@@ -107,9 +107,9 @@ def rounded_by_place(equations: Sequence[Equation], outputs: Collection[Atom]) -
     return Rounded(
         tuple(sorted(elements)),
         tuple(sorted(shared)),
-        tuple(sorted(rows)) if rounding else (),
+        tuple(sorted(rows)) if count else (),
         tuple(sorted(fused_rows)),
-        rounding > 1,
+        count > 1,
         never_even,
         never_exact,
     )

@@ -34,7 +34,7 @@ def roundings(
     tables: Sequence[tuple[int, int]],
     mesh: MeshChoice,
     most: int,
-    exact: bool = True,
+    exact: bool,
 ) -> tuple[Rounding, ...]:
     """Decide for every piece how it keeps the bits of eager brainstate, if it does: see ``Step.rounding``.
 

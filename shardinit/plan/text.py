@@ -165,7 +165,7 @@ def outside_text(plan: "InitPlan") -> str:
     most = max(plan.steps, key=lambda step: step.constants)
     return (
         f"{size_text(most.constants)} that init closes over at {cut_name(most.state)} "
-        f"({most.constants} bytes, or a device's parts) are on each device until the last piece that reads them ran"
+        f"({most.constants} bytes) are on each device until the last piece that reads them ran"
     )
 
 

@@ -103,9 +103,8 @@ class Topology:
         """
         if not isinstance(name, str):
             raise ArgumentTypeError(f"topology name={name!r} is {kind_of(name)}. Pass a str such as 'h100:4x8'.")
-        if card is not None and name.strip().lower().startswith("cpu"):
-            raise ArgumentError(f"card={str(card)!r} describes a GPU, the topology is {name}. Leave one of them out.")
-        found = read_name(name, None if card is None else card_memory(card))
+        of_cpus = name.strip().lower().startswith("cpu")  # what the card says does not matter then
+        found = read_name(name, None if card is None or of_cpus else card_memory(card))
         if card is not None and found.chip.platform != "gpu":
             raise ArgumentError(f"card={str(card)!r} describes a GPU, the topology is {name}. Leave one of them out.")
         fast = None if found.fast == found.devices else found.fast

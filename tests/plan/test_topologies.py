@@ -280,6 +280,8 @@ def test_a_card_file_says_the_memory(tmp_path):
     for name in ("cpu:8", "v5e:4x8"):
         with pytest.raises(ArgumentError, match=r"card|TPU's memory"):
             Topology.named(name, card=card)
+    with pytest.raises(ArgumentError, match="describes a GPU"):
+        Topology.named("cpu:8", card=tmp_path / "none")
     card.write_text("gpu_device_info { }")
     with pytest.raises(ArgumentError, match="has no device_memory_size"):
         Topology.named("gpu:2x4", card=card)

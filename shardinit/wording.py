@@ -43,9 +43,19 @@ def key_text(key: Any) -> str:
     return _ADDRESS.sub("", _CLASS.sub(r"\1", str(key)))
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Join names for a sentence, folding a long list."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def path_text(path: Iterable[Any]) -> str:
     """A path as rules write it: ``layers/0/weight``."""
     return "/".join(map(key_text, path)) or NOT_HELD
+
+
+def mesh_text(axes: Iterable[tuple[str, int]]) -> str:
+    """Mesh axes: lanes=4 x model=2."""
+    return " x ".join(f"{name}={size}" for name, size in axes) or "one device"
 
 
 def kind_of(value: Any) -> str:

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from jax.sharding import AxisType, Mesh  # noqa: E402
 
-from shardinit.compile.compiler import _executables  # noqa: E402
+from shardinit.compiler.executables import _executables  # noqa: E402
 
 # Commands that tests start have no part in it: jaxlib 0.10.0 prints a line for each program that it reads.
 jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])

@@ -16,12 +16,13 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 
 import shardinit
-from shardinit import private_jax
-from shardinit.compile.eager_steps import EagerSteps
-from shardinit.discover import private_brainstate
-from shardinit.discover.trace import RANDOM, LaneTrace, LaneTracer
+from shardinit.backend import private_jax
+from shardinit.compiler.eager_steps import EagerSteps
+from shardinit.frontends.brainstate import private_brainstate
 from shardinit.lane import closed_over, digest, key_rows, placements, primitives, rounding, temporaries
 from shardinit.lane.equations import UNKNOWN
+from shardinit.lane.trace import RANDOM, LaneTrace, LaneTracer
+from shardinit.planner import memory_figures
 
 ROOT = Path(shardinit.__file__).parent
 
@@ -60,11 +61,11 @@ def test_jax_names():
 
 
 def test_the_coordination_service_keeps_texts():
-    """What ``shardinit.exchange`` needs of the client, tried with a job of one process, in a process of its own."""
+    """What ``exchange`` needs of the client, tried with a job of one process, in a process of its own."""
     code = """
 import socket
 import jax
-from shardinit.private_jax import distributed_state
+from shardinit.backend.private_jax import distributed_state
 with socket.socket() as found:
     found.bind(("127.0.0.1", 0))
     port = found.getsockname()[1]
@@ -237,12 +238,13 @@ def test_bind_gives_parameters_back_as_functions():
 
 TABLES = {
     **{n: getattr(primitives, n) for n in ("CALLS", "COLLECTIVES", "MOVES", "OPENED", "UNSPLITTABLE", "ACCUMULATING")},
-    **{n: getattr(temporaries, n) for n in ("LOOPS", "BITS", "WRITTEN", "FACTORIZATIONS", "SORTS")},
+    **{n: getattr(temporaries, n) for n in ("LOOPS", "BITS", "WRITTEN")},
     "ROUND_ALIKE": rounding.ROUND_ALIKE,
     "INDIFFERENT": closed_over.INDIFFERENT,
     "CONTRACTED": frozenset().union(*rounding.CONTRACTED),
-    "SCRATCH_WORDS": set(temporaries.SCRATCH_WORDS),
-    "COPIES": frozenset().union(*temporaries.COPIES.values()),
+    **{n: getattr(memory_figures, n) for n in ("FACTORIZATIONS", "SORTS")},
+    "SCRATCH_WORDS": set(memory_figures.SCRATCH_WORDS),
+    "COPIES": frozenset().union(*memory_figures.COPIES.values()),
     "CONSTRAINTS": placements.CONSTRAINTS,
     "IGNORED": set(digest.IGNORED),
     "RANDOM": RANDOM,

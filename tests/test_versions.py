@@ -62,7 +62,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("code", ["import shardinit; shardinit.Topology", COMMAND], ids=["import", "command"])
+@pytest.mark.parametrize("code", ["import shardinit; shardinit.plan", COMMAND], ids=["import", "command"])
 def test_first_use_says_so_before_jax_is_imported(code):
     env = {name: value for name, value in os.environ.items() if name != "SHARDINIT_ANY_VERSION"}
     command = [sys.executable, "-c", BEFORE + code]

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: run, plan, launch, top, doctor."""

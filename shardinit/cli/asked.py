@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from shardinit.backend.rank import Rank
 from shardinit.cli import options as o
 from shardinit.cli.failure import code_of, fail
 from shardinit.errors import ArgumentError, ArgumentTypeError, ShardInitError, VersionError
 from shardinit.launch.exits import FAILED, REFUSED, USAGE
-from shardinit.launch.rank import Rank
+from shardinit.spec.options import AskedStrategy, Numerics, Remainder
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,9 @@ class Asked:
     topology: str | None
     kwargs: str
     seed: int | None
-    strategy: o.StrategyName
-    numerics: o.NumericsName
-    remainder: o.RemainderName
+    strategy: AskedStrategy
+    numerics: Numerics
+    remainder: Remainder
     memory_budget: str | None
     rules: list[str] | None
     card: Path | None = None
@@ -34,7 +35,7 @@ class Asked:
         try:
             init_kwargs = json.loads(self.kwargs)
         except json.JSONDecodeError as error:
-            fail(USAGE, f"--kwargs is no JSON ({error}). Write for example --kwargs '{{\"size\": 10}}'")
+            fail(USAGE, f"--kwargs is not JSON ({error}). Write for example --kwargs '{{\"size\": 10}}'")
         if not isinstance(init_kwargs, dict):
             fail(USAGE, f"--kwargs is a JSON {type(init_kwargs).__name__}. Write an object, such as '{{\"size\": 10}}'")
 
@@ -69,9 +70,9 @@ class Asked:
                 axis_size=self.axis_size,
                 memory_budget=self.memory_budget,
                 rules=rules,
-                strategy=self.strategy.value,
-                remainder=self.remainder.value,
-                numerics=self.numerics.value,
+                strategy=self.strategy,
+                remainder=self.remainder,
+                numerics=self.numerics,
             )
         except (ArgumentError, ArgumentTypeError) as error:
             fail(USAGE, str(error))
@@ -81,6 +82,7 @@ class Asked:
     def _topology_before_module(self, rank: Rank | None) -> Any:
         """Set up what comes before the user's module, in this order: emulated devices, other ranks, the seed."""
         from shardinit import Topology, emulate_cpu
+        from shardinit.backend.topologies import emulated_topology
 
         topology = None
         if self.topology is not None:
@@ -90,7 +92,7 @@ class Asked:
             jax.config.update("jax_platforms", "cpu")  # planning needs none of the machine's accelerators
         elif self.devices is not None:
             emulate_cpu(self.devices)
-            topology = Topology.emulated(self.devices)
+            topology = emulated_topology(self.devices)
         if rank is not None:
             rank.join()
             topology = None if rank.spec.is_distributed else topology
@@ -103,7 +105,7 @@ class Asked:
     def _fields(self) -> dict[str, str]:
         """What all ranks of a run must have in common."""
         from shardinit.cli.target import sources
-        from shardinit.compile.fingerprint import environment_fields
+        from shardinit.compiler.fingerprint import environment_fields
 
         options = {"TARGET": self.target, **{f.name: getattr(self, f.name) for f in fields(self)[1:]}}
         return {**environment_fields(), **{name: str(value) for name, value in options.items()}, **sources()}

@@ -18,7 +18,8 @@ from shardinit.cli.processes import as_rank, doctor, find_spec, launch, supervis
 from shardinit.cli.running import initialize_states, width
 from shardinit.errors import CertificateError, ShardInitError
 from shardinit.launch.exits import FAILED, REFUSED, USAGE
-from shardinit.launch.join import is_supervised
+from shardinit.launch.folder import FULL
+from shardinit.launch.supervised import is_supervised
 
 HELP = (
     "Initialize the states of a brainstate module straight into arrays distributed over many devices.\n\n"
@@ -41,9 +42,9 @@ def run(
     devices: o.Devices = None,
     kwargs: o.Kwargs = "{}",
     seed: o.Seed = 0,
-    strategy: o.Strategy = o.StrategyName.auto,
-    numerics: o.Numerics = o.NumericsName.exact,
-    remainder: o.Remainder = o.RemainderName.factor,
+    strategy: o.Strategy = "auto",
+    numerics: o.Numerics = "exact",
+    remainder: o.Remainder = "factor",
     memory_budget: o.MemoryBudget = None,
     rules: o.Rules = None,
     as_json: o.AsJson = False,
@@ -76,9 +77,9 @@ def plan(
     devices: o.Devices = None,
     topology: o.TopologyName = None,
     kwargs: o.Kwargs = "{}",
-    strategy: o.Strategy = o.StrategyName.auto,
-    numerics: o.Numerics = o.NumericsName.exact,
-    remainder: o.Remainder = o.RemainderName.factor,
+    strategy: o.Strategy = "auto",
+    numerics: o.Numerics = "exact",
+    remainder: o.Remainder = "factor",
     memory_budget: o.MemoryBudget = None,
     rules: o.Rules = None,
     as_json: o.AsJson = False,
@@ -100,7 +101,7 @@ def plan(
     if card is not None and topology is None:
         fail(USAGE, f"--card {card} describes the GPUs of a topology. Add for example --topology gpu:2x4")
     if html == Path("-"):
-        fail(USAGE, "--html - is no file; the page goes to a file alone. Use for example --html plan.html")
+        fail(USAGE, "--html - is not a file: the page is written to a file. Use for example --html plan.html")
     if topology is not None and devices is not None:
         fail(USAGE, f"--topology {topology} and --devices {devices} exclude each other: emulated devices are cpu:N")
     asked = Asked(
@@ -111,7 +112,7 @@ def plan(
     _, planned = asked.plan()
     certificate = _certificate(planned, card, timeout) if certify else None
     if html is not None:
-        from shardinit.report.html import plan_page
+        from shardinit.report.page import plan_page
 
         _write(html, plan_page(planned, certificate, target=target, date=time.strftime("%Y-%m-%d %H:%M")))
         output.warn(f"wrote the plan's page to {html}")
@@ -121,7 +122,7 @@ def plan(
     elif as_json:
         output.say(planned.to_json())
     else:
-        from shardinit.plan.text import plan_text
+        from shardinit.report.plan import plan_text
 
         print(plan_text(planned, width()))
         if certificate is not None:
@@ -143,8 +144,8 @@ def _certificate(planned: Any, card: Path | None, timeout: float) -> Any:
 
 
 def _show_diff(before: Path, after: Path) -> None:
-    from shardinit.plan.diff import diff_text
-    from shardinit.plan.init_plan import InitPlan
+    from shardinit.report.diff import diff_text
+    from shardinit.spec.plan import InitPlan
 
     plans = []
     for path in (before, after):
@@ -163,5 +164,5 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         if path.is_file():  # the part that fitted
             path.unlink()
-        code = FAILED if error.errno in output.FULL else USAGE
+        code = FAILED if error.errno in FULL else USAGE
         fail(code, f"cannot write {path}: {error.strerror}. Name another file by --html FILE")

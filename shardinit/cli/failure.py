@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import typer
 
+from shardinit.backend.rank import Rank
 from shardinit.errors import DisagreementError, JoinError, ShardInitError
 from shardinit.launch.exits import DISAGREE, NEVER_CAME
-from shardinit.launch.rank import Rank
 
 RANK: Rank | None = None  # this process, once it knows which of how many it is
 
@@ -43,7 +43,7 @@ def code_of(error: BaseException, otherwise: int) -> int:
 
 def user_traceback(error: BaseException) -> list[str]:
     """Frames of the user's code, without those of shardinit, brainstate and JAX."""
-    from shardinit.discover.frames import is_of_library
+    from shardinit.lane.frames import is_of_library
 
     walked = traceback.walk_tb(error.__traceback__)
     frames = traceback.StackSummary.extract((f, n) for f, n in walked if not is_of_library(f))

@@ -10,9 +10,10 @@ import sys
 import threading
 from typing import NoReturn
 
-PREEMPTED, LOST_OUTPUT = 13, 4  # as in shardinit.launch.exits, which takes time to import
+USAGE, PREEMPTED, LOST_OUTPUT = 2, 13, 4  # as in shardinit.launch.exits, which takes time to import
 ASKED = (signal.SIGINT, signal.SIGTERM)
 CLEANING_SECONDS = 2.0
+EXTRA = frozenset({"typer", "jinja2", "google", "jax_smi"})  # packages of the extra ``cli``
 
 _asked: list[int] = []
 
@@ -44,10 +45,15 @@ def main() -> None:
 
 
 def _run() -> int:
-    from shardinit.cli.commands import app
-
     try:
+        from shardinit.cli.commands import app
+
         app(prog_name="shardinit")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        print(f"shardinit: {error.name} is not installed. Run: pip install 'shardinit[cli]'", file=sys.stderr)
+        return USAGE
     except SystemExit as error:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)

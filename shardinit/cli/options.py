@@ -1,49 +1,26 @@
 """Options that the commands share, and how their texts are read."""
 
 import enum
-import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from shardinit.cli.failure import fail
 from shardinit.errors import ArgumentError
 from shardinit.launch.exits import USAGE
-from shardinit.seeds import check_seed
-
-
-class StrategyName(enum.StrEnum):
-    """Strategies of the command line."""
-
-    auto = "auto"
-    vmap = "vmap"
-    shard_map = "shard_map"
-    gspmd = "gspmd"
-    pmap = "pmap"
-
-
-class NumericsName(enum.StrEnum):
-    """Numerics of the command line."""
-
-    exact = "exact"
-    fused = "fused"
-
-
-class RemainderName(enum.StrEnum):
-    """What to do with lanes that do not divide."""
-
-    factor = "factor"
-    replicate = "replicate"
-    pad = "pad"
-    error = "error"
+from shardinit.spec import options
+from shardinit.spec.options import AskedStrategy, check_seed
+from shardinit.versions import version_of
 
 
 def show_version(asked: bool) -> None:
     """Print the versions of what matters, and leave."""
     if asked:
-        found = ", ".join(f"{name} {_version(name)}" for name in ("shardinit", "jax", "jaxlib", "brainstate"))
+        found = ", ".join(
+            f"{name} {version_of(name) or 'not installed'}" for name in ("shardinit", "jax", "jaxlib", "brainstate")
+        )
         print(f"{found}, Python {platform.python_version()}")
         raise typer.Exit
 
@@ -55,13 +32,6 @@ def checked_seed(seed: int) -> int:
     except ArgumentError as error:
         fail(USAGE, str(error))
     return seed
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 TARGET_HELP = "path/file.py:factory or package.module:factory; the factory returns a module."
@@ -85,9 +55,9 @@ TopologyName = Annotated[
 ]
 Kwargs = Annotated[str, typer.Option(help="Keyword arguments of init_all_states, as a JSON object.")]
 Seed = Annotated[int, typer.Option(callback=checked_seed, help="Seed of brainstate's random state, 0 to 2**32 - 1.")]
-Strategy = Annotated[StrategyName, typer.Option(help="How the lanes are spread.")]
-Numerics = Annotated[NumericsName, typer.Option(help="exact: brainstate's bits; fused: XLA may fuse.")]
-Remainder = Annotated[RemainderName, typer.Option(help="What to do with lanes that do not divide the devices.")]
+Strategy = Annotated[AskedStrategy, typer.Option(help="How the lanes are spread.")]
+Numerics = Annotated[options.Numerics, typer.Option(help="exact: brainstate's bits; fused: XLA may fuse.")]
+Remainder = Annotated[options.Remainder, typer.Option(help="What to do with lanes that do not divide the devices.")]
 MemoryBudget = Annotated[
     str | None, typer.Option(help="Most bytes per device at any moment, such as 12GiB, or 'unlimited'.")
 ]
@@ -157,15 +127,17 @@ def read_rules(texts: list[str] | None) -> list[tuple[str, object]]:
     Raises
     ------
     ArgumentError
-        If a text is no rule.
+        If a text is not a rule.
     """
     rules: list[tuple[str, object]] = []
     for text in texts or []:
         glob, equals, placement = text.rpartition("=")
         if not equals or not glob or not placement:
-            raise ArgumentError(f"--rule {text!r} is no GLOB=PLACEMENT. Write for example 'layers/*/weight=replicate'.")
+            raise ArgumentError(
+                f"--rule {text!r} is not GLOB=PLACEMENT. Write for example 'layers/*/weight=replicate'."
+            )
         parts = [part.strip() for part in placement.split(",")]
-        single = len(parts) == 1 and (parts[0] == "replicate" or parts[0] in StrategyName.__members__)
+        single = len(parts) == 1 and (parts[0] == "replicate" or parts[0] in get_args(AskedStrategy))
         rules.append((glob, parts[0] if single else tuple(_axis(part) for part in parts)))
     return rules
 

@@ -6,9 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-from shardinit.drawing import ON_TERMINALS
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, in any way
+from shardinit.report.terminal import ON_TERMINALS
 
 
 class _Stream(io.FileIO):

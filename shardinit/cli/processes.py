@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,25 +15,24 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from shardinit.backend.rank import Rank
 from shardinit.cli import failure, output
 from shardinit.cli import options as o
 from shardinit.cli.failure import code_of, fail, user_traceback
 from shardinit.cli.target import check_target
-from shardinit.errors import LaunchError, ShardInitError, TargetError
+from shardinit.errors import JoinError, LaunchError, ShardInitError, TargetError
 from shardinit.launch.control import Hub, Spoke, cannot_listen
 from shardinit.launch.detect import detect
 from shardinit.launch.exits import DONE, FAILED, NEVER_CAME, PREEMPTED, USAGE
-from shardinit.launch.folder import lost_text, write_json
-from shardinit.launch.join import LOCAL_SECONDS, is_supervised, join_seconds
-from shardinit.launch.lock import hold
+from shardinit.launch.folder import lost_text
+from shardinit.launch.gang import PROGRAM, new_folder, rank_environment, start, try_port, write_launch
+from shardinit.launch.launch_spec import LaunchSpec
 from shardinit.launch.logs import Echo
-from shardinit.launch.rank import Rank
-from shardinit.launch.spec import LaunchSpec
+from shardinit.launch.supervised import is_supervised, join_seconds
 from shardinit.launch.supervisor import Job, Supervisor
+from shardinit.spec.run import GangSpec
 
-PROGRAM = (sys.executable, "-m", "shardinit.cli.main")
 LINGER_SECONDS = 0.5
-OF_OUTER_JOBS = ("JAX_COORDINATOR_PORT", "JAX_LOCAL_DEVICE_IDS", "JAX_PROCESS_COUNT", "JAX_PROCESS_INDEX")
 
 
 def launch(
@@ -68,42 +66,57 @@ def launch(
         check_target(asked["target"])
     except TargetError as error:
         fail(USAGE, str(error))
+    if devices_per_process is not None and asked["devices"] is not None:
+        fail(USAGE, "--devices-per-process and --devices say the same. Leave --devices out")
     gpus = _gpus() if per_gpu else []
-    processes = _gang_size(processes, per_gpu, gpus)
-    port = _free_port() if port is None else port
-    held = _hold_port(port)
-    folder = _new_folder(run_folder, range(processes))
-    seconds = join_timeout or LOCAL_SECONDS
-    arguments = [*context.args, *(["--smi"] if smi else []), "--log", log.value if log else "text"]
-    if devices_per_process is not None:
-        if asked["devices"] is not None:
-            fail(USAGE, "--devices-per-process and --devices say the same. Leave --devices out")
-        arguments += ["--devices", str(devices_per_process)]
-    environments = {}
-    for rank in range(processes):
-        environments[rank] = _environment(folder, seconds) | {
-            "SHARDINIT_LAUNCHER": "local",
-            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-            "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",
-            "JAX_NUM_PROCESSES": str(processes),
-            "JAX_PROCESS_ID": str(rank),
-        }
-        if any(name in os.environ for name in ("grpc_proxy", "https_proxy", "http_proxy")):
-            environments[rank]["no_grpc_proxy"] = "127.0.0.1"  # or the proxy would be asked for the coordinator
-        for name in OF_OUTER_JOBS:
-            environments[rank].pop(name, None)
-        if devices_per_process is not None:
-            environments[rank]["JAX_PLATFORMS"] = "cpu"
-        if per_gpu:
-            environments[rank]["CUDA_VISIBLE_DEVICES"] = gpus[rank]
-    command = [*PROGRAM, "run", *arguments]
+    spec = GangSpec(
+        arguments=(*context.args, *(["--smi"] if smi else []), "--log", log.value if log else "text"),
+        processes=_gang_size(processes, per_gpu, gpus),
+        devices_per_process=devices_per_process,
+        gpus=tuple(gpus),
+        folder=None if run_folder is None else str(run_folder),
+        port=port,
+        join_seconds=join_timeout,
+        grace_seconds=grace,
+    )
     echo = Echo(log == o.LogFormat.json, 0 if asked["as_json"] else None)
-    echo.say(f"{processes} process{'es' * (processes > 1)} on this machine, logs in {folder}", folder=str(folder))
-    job = Job(command, environments, processes, folder, seconds, grace)
-    _write_launch(folder, processes, command)
-    with held:
-        code = asyncio.run(Supervisor(job, echo).run())
+    signals = _Signals()
+    try:
+        gang = start(spec, echo)
+    except JoinError as error:
+        output.warn(str(error))
+        raise typer.Exit(NEVER_CAME) from None
+    except (LaunchError, OSError) as error:
+        _fail_for_folder(run_folder, error)
+    signals.go_to(gang.supervisor)
+    code = gang.wait()
+    assert code is not None
     raise typer.Exit(_code_with_output(echo, code))
+
+
+class _Signals:
+    """Lets signals ask a supervisor to end the job, as soon as there is one; a second one changes nothing."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
+        self.first: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or & in a script
+                signal.signal(number, self._ask)
+
+    def go_to(self, supervisor: Supervisor) -> None:
+        """Say which supervisor is to be asked."""
+        self.supervisor = supervisor
+        self._tell()
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.first = self.first or number
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.supervisor is not None and self.first is not None:
+            name = signal.Signals(self.first).name
+            self.supervisor.ask_to_end(f"{self.supervisor.who} was asked to end by {name}")
 
 
 def top(
@@ -122,7 +135,7 @@ def top(
 
 
 def doctor(as_json: o.AsJson = False) -> None:
-    """Say what is wrong with this machine and its environment, and how to mend it."""
+    """Say what is wrong with this machine and its environment, and how to fix it."""
     from shardinit.launch.doctor import run_checks, show
 
     raise typer.Exit(show(run_checks(os.environ), as_json))
@@ -164,9 +177,11 @@ def supervise_rank(
     command = [*PROGRAM, *sys.argv[1:]]
     echo = Echo(log == o.LogFormat.json, 0 if as_json else None)
     hint = " ".join(warning for warning in spec.warnings if "proxy" in warning)
-    job = Job(command, {spec.process_id: _environment(folder, seconds)}, spec.processes, folder, seconds, grace, hint)
+    job = Job(
+        command, {spec.process_id: rank_environment(folder, seconds)}, spec.processes, folder, seconds, grace, hint
+    )
     if spec.process_id == 0:
-        _write_launch(folder, spec.processes, command)
+        write_launch(folder, spec.processes, command)
     code = asyncio.run(_supervise(spec, job, echo))
     if run_folder is None and code == 0:
         shutil.rmtree(folder, ignore_errors=True)
@@ -192,13 +207,15 @@ async def _supervise(spec: LaunchSpec, job: Job, echo: Echo) -> int:
     try:
         if spec.process_id == 0:
             for number in (port - 1, port):
-                _try_port(number)
+                try_port(number)
         await channel.open()
     except OSError as error:
         echo.say(cannot_listen(number, error).why, code=NEVER_CAME)
         return NEVER_CAME
     try:
-        return await Supervisor(job, echo, channel).run()
+        supervisor = Supervisor(job, echo, channel)
+        _Signals().go_to(supervisor)
+        return await supervisor.run()
     finally:
         await channel.close()
 
@@ -212,7 +229,7 @@ def as_rank(spec: LaunchSpec, run_folder: Path | None, log: o.LogFormat | None, 
     is_own = folder is None and (smi or run_folder is not None)
     if is_own:
         folder = _new_folder(run_folder, [spec.process_id])
-        _write_launch(folder, 1, sys.argv)
+        write_launch(folder, 1, sys.argv)
         lost = lost_text(folder, spec.process_id)
         output.warn(lost or f"logs and status in {folder}")
     rank = Rank(spec, folder, log.value if log else "text" if spec.is_distributed else None, smi)
@@ -260,39 +277,19 @@ def _exit_code(error: BaseException) -> int:
     return code_of(error, FAILED)
 
 
-def _environment(folder: Path, seconds: float) -> dict[str, str]:
-    return {
-        **os.environ,
-        "SHARDINIT_RUN_FOLDER": str(folder.absolute()),
-        "SHARDINIT_STARTED": str(time.time()),
-        "SHARDINIT_JOIN_TIMEOUT": str(seconds),
-    }
-
-
-def _write_launch(folder: Path, processes: int, command: list[str]) -> None:
-    with contextlib.suppress(OSError):  # a full disk
-        write_json(
-            folder / "launch.json",
-            processes=processes,
-            command=command,
-            started=time.time(),
-            pid=os.getpid(),
-            host=socket.gethostname(),
-        )
-
-
 def _new_folder(run_folder: Path | None, ranks: Iterable[int]) -> Path:
-    """Make the run's folder, and make it ours, or leave. A full disk is no reason to: files can be done without."""
-    folder = run_folder or Path("shardinit-runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    """Make the run's folder, and make it ours, or leave."""
     try:
-        for rank in ranks:
-            hold(folder, rank)
-    except LaunchError as error:
+        return new_folder(run_folder, ranks)
+    except (LaunchError, OSError) as error:
+        return _fail_for_folder(run_folder, error)
+
+
+def _fail_for_folder(folder: Path | None, error: LaunchError | OSError) -> NoReturn:
+    if isinstance(error, LaunchError):
         fail(USAGE, str(error))
-    except OSError as error:
-        if error.errno not in output.FULL:
-            fail(USAGE, f"cannot write the run's folder {folder}: {error.strerror}. Name another by --run-folder DIR")
-    return folder
+    where = folder or error.filename or "shardinit-runs"
+    fail(USAGE, f"cannot write the run's folder {where}: {error.strerror}. Name another by --run-folder DIR")
 
 
 def _new_temporary_folder() -> Path:
@@ -323,35 +320,3 @@ def _gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         fail(USAGE, f"--per-gpu finds no GPU: nvidia-smi failed ({error}). On CPUs use --devices-per-process N")
     return found.split()
-
-
-def _free_port() -> int:
-    """Find a port that is free, as is the one after it."""
-    while True:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                _try_port(port + 1)
-                return port
-
-
-def _try_port(port: int) -> None:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tried.bind(("", port))
-
-
-def _hold_port(port: int) -> socket.socket:
-    """Hold the port after the coordinator's, as a cluster's rank 0 does: two gangs on one port would mix."""
-    held = socket.socket()
-    try:
-        _try_port(port)
-        port += 1
-        held.bind(("127.0.0.1", port))
-        held.listen()
-    except OSError as error:
-        held.close()
-        print(f"shardinit: {cannot_listen(port, error).why}", file=sys.stderr)
-        raise typer.Exit(NEVER_CAME) from None
-    return held

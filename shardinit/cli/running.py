@@ -6,26 +6,26 @@ import sys
 import time
 from typing import Any
 
+from shardinit.backend.rank import Rank
 from shardinit.cli import output
 from shardinit.cli.asked import Asked
 from shardinit.cli.failure import fail
 from shardinit.launch.exits import FAILED
-from shardinit.launch.rank import Rank
 from shardinit.wording import counted, size_text
 
 
 def initialize_states(asked: Asked, rank: Rank, as_json: bool) -> None:
     """Plan, compile, execute, report; the first rank prints what all have in common."""
     program, planned = asked.plan(rank)
-    from shardinit.plan.text import states_text
+    from shardinit.report.plan import states_text
 
     rank.planned_bytes = planned.bytes_per_device
     rank.write_plan(planned.to_json())
     rank.event("planned", f"{states_text(planned.states)}, {planned.bytes_per_device} bytes per device")
     if rank.is_first and not as_json:
         _show_table(planned)
-    from shardinit.compile.compiler import compile
-    from shardinit.execute.executor import execute
+    from shardinit.api.compile import compile
+    from shardinit.api.execute import execute
     from shardinit.report.progress import progress_bar
 
     started = time.perf_counter()
@@ -73,33 +73,17 @@ def _show_result(planned: Any, result: Any, summaries: list[dict[str, Any]], as_
         found = {"plan": json.loads(planned.to_json()), "receipt": json.loads(receipt.to_json())}
         output.say(json.dumps({**found, "ranks": summaries} if len(summaries) > 1 else found))
         return
-    from shardinit.plan.text import mesh_picture
+    from shardinit.report.plan import mesh_picture, rendered
+    from shardinit.report.receipt import ranks_table
 
     print(f"\n{receipt}\n")
     if len(summaries) > 1:
-        _show_ranks(summaries, planned.bytes_per_device)
+        print(f"{rendered(ranks_table(summaries, planned.bytes_per_device), width())}\n")
     print(mesh_picture(planned, [str(d) for d in result.mesh.devices.flat] if result.mesh else None))
 
 
-def _show_ranks(summaries: list[dict[str, Any]], planned_bytes: int) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from shardinit.plan.text import rendered
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("rank", "host", "devices", "on each device", "", "process memory", "seconds"):
-        table.add_column(name, justify="left" if name in ("host", "") else "right")
-    for each in summaries:
-        equal = each["most_bytes"] == each["least_bytes"] == planned_bytes
-        held = " to ".join(dict.fromkeys(size_text(each[name]) for name in ("least_bytes", "most_bytes")))
-        texts = (held, "equal to the plan" if equal else "", size_text(each["rss_bytes"]), f"{each['seconds']:.2f}")
-        table.add_row(str(each["rank"]), each["host"], str(each["devices"]), *texts)
-    print(f"{rendered(table, width())}\n")
-
-
 def _show_table(planned: Any) -> None:
-    from shardinit.plan.text import plan_table, rendered, states_text
+    from shardinit.report.plan import plan_table, rendered, states_text
 
     print(f"{states_text(planned.states)}, axis_size={planned.axis_size}; {planned.reason}\n")
     print(rendered(plan_table(planned), width()))

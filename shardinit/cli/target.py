@@ -144,7 +144,7 @@ def build_module(target: str) -> Any:
 
 def sources() -> dict[str, str]:
     """Digest of each file of the user's own that was imported, by the name of its module."""
-    from shardinit.discover.frames import is_library
+    from shardinit.lane.frames import is_library
 
     installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     found = {}

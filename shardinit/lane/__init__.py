@@ -1,1 +1,1 @@
-"""The lane program as data: equations, keys as rows, pieces, and what each piece needs."""
+"""The lane program: traced, cut into pieces, keys as rows of tables, and what each piece is and needs."""

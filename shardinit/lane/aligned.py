@@ -6,10 +6,10 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from shardinit.backend.private_jax import NUMBER_BY_NUMBER
 from shardinit.lane.equations import UNKNOWN, jaxprs_of, name_of
 from shardinit.lane.primitives import COLLECTIVES, contains
 from shardinit.lane.structure import Source, Structure
-from shardinit.private_jax import NUMBER_BY_NUMBER
 
 
 def aligned_constants(structure: Structure) -> tuple[bool, ...]:
@@ -36,7 +36,7 @@ def _is_aligned(structure: Structure, at: int) -> bool:
 
 
 def _made_of(equation: Any, avals: Sequence[Any], reads: Sequence[bool], shape: tuple[int, ...]) -> list[bool] | None:
-    """Which outputs are made of the inputs that are marked, number by number; None if they are read otherwise."""
+    """Which outputs are made of the inputs that are marked, number by number; None if they are read in another way."""
     name = name_of(equation.primitive)
     if name != "jit":
         by_number = name in NUMBER_BY_NUMBER and all(aval.shape == shape for aval in avals)

@@ -8,9 +8,9 @@ more than one device. Only its predicate matters, unless it holds.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from shardinit.backend.private_jax import acts
 from shardinit.lane.equations import Atom, Equation, name_of, slice_of
 from shardinit.lane.primitives import calls_back, has_checks_inside, read_by
-from shardinit.private_jax import acts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

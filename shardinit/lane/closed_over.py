@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
+from shardinit.backend.private_jax import UNSPECIFIED, bind
 from shardinit.lane.equations import Constant, as_atom, evaluate_jaxpr, name_of
 from shardinit.lane.primitives import MOVES
-from shardinit.private_jax import UNSPECIFIED, bind
 
 LARGE = 1 << 16  # bytes
 # Beside moves, each gives the same bits whether or not an argument is known; "add" if it has no zeros, since XLA takes
@@ -60,7 +60,7 @@ def _open(closed: Any) -> tuple[Any, list[Constant]] | None:
     if not constants:
         return None
 
-    def run(*arguments):
+    def run(*arguments: Any) -> Any:
         inputs, given = arguments[: len(closed.in_avals)], iter(arguments[len(closed.in_avals) :])
         consts = [next(given) if at in taken else c for at, c in enumerate(closed.consts)]
         return _evaluate(closed.jaxpr, (*consts, *inputs), given)
@@ -125,7 +125,7 @@ def _has_zeros(array: Any) -> bool:
 
 
 def _evaluate(jaxpr: Any, arguments: Sequence[Any], given: Iterator[Any]) -> list[Any]:
-    def step(equation, values):
+    def step(equation: Any, values: Any) -> Any:
         params = equation.params
         if name_of(equation.primitive) == "jit":
             params, constants = opened(params)

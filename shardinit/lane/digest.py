@@ -24,9 +24,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
 from jax.extend.core import Literal as JaxprLiteral
 
+from shardinit.backend.private_jax import Settings, settings_by_name
 from shardinit.lane.equations import Equation, is_key, name_of
 from shardinit.lane.primitives import pure_params
-from shardinit.private_jax import Settings, settings_by_name
 
 # Parameters that say how to differentiate, how to print or what to call it: not part of the forward program.
 # By primitive, since another one may mean something else by the same word.

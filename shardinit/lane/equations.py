@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import Literal as JaxprLiteral
 from jax.extend.core import Primitive
 
-from shardinit.private_jax import Settings, bind, entered, is_known
+from shardinit.backend.private_jax import Settings, bind, entered, is_known
 
 
 class Variable:
@@ -40,7 +40,15 @@ class Variable:
 
     __slots__ = ("aval", "by_lane", "equation", "lost_lanes", "on_axis", "random", "random_index")
 
-    def __init__(self, aval, equation=None, random_index=None, by_lane=False, on_axis=False, random=False):
+    def __init__(
+        self,
+        aval: Any,
+        equation: "Equation | None" = None,
+        random_index: int | None = None,
+        by_lane: bool = False,
+        on_axis: bool = False,
+        random: bool = False,
+    ) -> None:
         self.aval = aval
         self.equation = equation
         self.random_index = random_index
@@ -59,7 +67,7 @@ class _Outside:
     __slots__ = ("aval", "staged", "value")
     by_lane = on_axis = lost_lanes = False
 
-    def __init__(self, value, aval, staged=False):
+    def __init__(self, value: Any, aval: Any, staged: Any = False) -> None:
         self.value = value
         self.aval = aval
         self.staged = staged
@@ -102,11 +110,11 @@ class Equation:
     settings: Settings
     all_lanes: bool = False
 
-    def evaluate(self, arguments) -> list[Any]:
+    def evaluate(self, arguments: Any) -> list[Any]:
         """Apply the primitive to values, under whatever trace is current."""
         return self.bind(self.params, arguments)
 
-    def bind(self, params: dict[str, Any], arguments) -> list[Any]:
+    def bind(self, params: dict[str, Any], arguments: Any) -> list[Any]:
         """Apply the primitive with these parameters instead of its own."""
         with entered(self.settings):
             return bind(self.primitive, params, arguments)
@@ -146,7 +154,7 @@ def is_on_host(atom: Atom) -> bool:
     return isinstance(atom, _Outside) and not atom.staged and not isinstance(atom.value, jax.Array)
 
 
-def is_key(aval) -> bool:
+def is_key(aval: Any) -> bool:
     """Whether the aval is that of typed PRNG keys."""
     return jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
@@ -165,14 +173,14 @@ def slice_of(ends: Iterable[Atom], stop: Callable[[Variable], bool] = lambda var
     return [found[serial] for serial in sorted(found)]
 
 
-def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations=None) -> list[Any]:
+def evaluate(outputs: Iterable[Atom], known: dict[Variable, Any], equations: Any = None) -> list[Any]:
     """Evaluate the outputs equation by equation, under whatever trace is current.
 
     ``known`` gives values to variables (the program's inputs, at least) and is filled on the way.
     """
     outputs = list(outputs)
 
-    def read(atom):
+    def read(atom: Any) -> Any:
         return known[atom] if isinstance(atom, Variable) else atom.value
 
     for equation in slice_of(outputs, known.__contains__) if equations is None else equations:
@@ -201,7 +209,7 @@ def evaluate_jaxpr(jaxpr: Any, arguments: Iterable[Any], step: Callable[[Any, li
     """Evaluate a jaxpr; its constants come before the other arguments, ``step`` applies an equation to its inputs."""
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), arguments, strict=True))
 
-    def read(atom):
+    def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, JaxprLiteral) else known[atom]
 
     for equation in jaxpr.eqns:

@@ -1,5 +1,8 @@
 """Keys as rows of tables: which key of a program is derived from which, and how.
 
+For example, ``key, a = split(key)`` and then ``key, b = split(key)`` are two steps: the first reads row 0 (the lane's
+key) and fills rows 1 and 2, the second reads row 1 and fills rows 3 and 4; ``a`` is row 2, ``b`` is row 4.
+
 Init code draws by ``key, sub = split(key)``, once per draw, so the keys form a long chain that would
 dominate the compile time if it were compiled as it stands. Here every key of the chain gets a row in a
 table, and one loop fills the table: its length is data, not program. Slices and reshapes of key
@@ -10,12 +13,13 @@ import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
 
+from shardinit.backend.private_jax import Settings
 from shardinit.lane.equations import Equation, Literal, Variable, is_key, name_of
-from shardinit.private_jax import Settings
 
 KEY_MOVES = frozenset({"slice", "squeeze", "reshape"})
 
@@ -91,7 +95,7 @@ class KeyTable:
 
 
 @functools.cache
-def key_words(dtype) -> int:
+def key_words(dtype: Any) -> int:
     """Number of uint32 words of one raw key."""
     return math.prod(jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), dtype)).shape)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive, Var
 
+from shardinit.backend.private_jax import UNSPECIFIED, acts
 from shardinit.lane.equations import name_of
 from shardinit.lane.primitives import has_checks_inside, outer_effects, pure_equation
-from shardinit.private_jax import UNSPECIFIED, acts
 
 
 @dataclass(frozen=True, slots=True)

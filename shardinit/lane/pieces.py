@@ -7,7 +7,7 @@ keeps a value that every layer uses from fusing all layers into one program.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from shardinit.lane.equations import Atom, Equation, Variable, slice_of
@@ -77,6 +77,9 @@ def cut(
         handing_on.add(group)
         return group
 
+    # Backwards, so that all users of an equation are known when it is reached. Say w1 and w2 are drawn and scaled by
+    # one norm: their draws have one user each and stay apart, while the norm has both. If it is a cheap scalar it is
+    # computed in both pieces; if not, it ties them together, or becomes a piece that hands its value on.
     for equation in reversed(slices):
         own = {groups.find(g) for g in users.get(equation.serial, ())}
         # A callback runs where nothing communicates, whatever the pieces around it do.
@@ -94,7 +97,7 @@ def cut(
     order = sorted(handing_on, reverse=True) + [g for g in sorted(groups.outputs) if g not in handing_on]
 
     def piece(group: int) -> Piece:
-        def is_elsewhere(variable):
+        def is_elsewhere(variable: Variable) -> bool:
             return variable in given or (variable in handed_on and groups.find(handed_on[variable]) != group)
 
         return piece_of(groups.outputs[group], keys, is_elsewhere)
@@ -102,7 +105,7 @@ def cut(
     return [piece(g) for g in order]
 
 
-def _add_users(users: dict[int, set[int]], atoms, groups: set[int], keys) -> None:
+def _add_users(users: dict[int, set[int]], atoms: Iterable[Atom], groups: set[int], keys: Collection[Variable]) -> None:
     for atom in atoms:
         if isinstance(atom, Variable) and atom not in keys and atom.equation is not None:
             users.setdefault(atom.equation.serial, set()).update(groups)
@@ -111,11 +114,11 @@ def _add_users(users: dict[int, set[int]], atoms, groups: set[int], keys) -> Non
 class _Groups:
     """Union-find over groups of outputs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.parent: list[int] = []
         self.outputs: dict[int, list[tuple[int | None, Atom]]] = {}
 
-    def new(self, *outputs) -> int:
+    def new(self, *outputs: tuple[int | None, Atom]) -> int:
         group = len(self.parent)
         self.parent.append(group)
         self.outputs[group] = list(outputs)
@@ -126,7 +129,7 @@ class _Groups:
             self.parent[group] = group = self.parent[self.parent[group]]
         return group
 
-    def union(self, groups) -> int:
+    def union(self, groups: Collection[int]) -> int:
         first, *rest = sorted(groups)
         for group in rest:
             self.parent[group] = first
@@ -134,7 +137,7 @@ class _Groups:
         return first
 
 
-def _cheap_sizes(equations, keys) -> dict[int, int]:
+def _cheap_sizes(equations: Iterable[Equation], keys: Collection[Variable]) -> dict[int, int]:
     """Number of equations that lead to each one, infinite where it or they are not cheap."""
     sizes: dict[int, int] = {}
     for equation in equations:

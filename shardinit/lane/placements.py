@@ -12,8 +12,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
+from shardinit.backend.private_jax import UNSPECIFIED, bind
 from shardinit.lane.equations import evaluate_jaxpr, jaxprs_of, name_of
-from shardinit.private_jax import UNSPECIFIED, bind
 
 CONSTRAINTS = frozenset({"sharding_constraint", "reshard", "layout_constraint"})
 OF_TYPES = ("sharding", "out_sharding")  # parameters that give a result its type on a mesh with explicit axes

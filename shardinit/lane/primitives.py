@@ -1,6 +1,6 @@
 """What the compiler needs to know of single primitives, by name."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core import Literal as JaxprLiteral
 
+from shardinit.backend.private_jax import RefEffect, acts, mixes_lanes
 from shardinit.lane.equations import (
     UNKNOWN,
     Atom,
@@ -18,8 +19,7 @@ from shardinit.lane.equations import (
     name_of,
     primitive_names,
 )
-from shardinit.plan.specs import Callback
-from shardinit.private_jax import RefEffect, acts
+from shardinit.spec.program import Callback
 
 # Over the lanes, by the name of the mapped axis: with the same result on every lane, and not.
 UNIFORM_COLLECTIVES = frozenset({"psum", "psum_invariant", "pmax", "pmin", "all_gather", "all_gather_invariant"})
@@ -171,14 +171,14 @@ def unknown_primitives(equation: Equation) -> set[str]:
     return {e.primitive.name for e in found if name_of(e.primitive) == UNKNOWN}
 
 
-def takes_lanes_together(primitive: Any, params: dict[str, Any], avals: Iterable[Any], others: Set[Any]) -> bool:
+def takes_lanes_together(primitive: Any, params: dict[str, Any], avals: Iterable[Any]) -> bool:
     """Whether what an equation gives one lane depends on which other lanes are mapped with it.
 
-    ``avals`` are those of its inputs and outputs, ``others`` primitives of other libraries that do so.
+    ``avals`` are those of its inputs and outputs.
     """
     inside = [*equations_in(params)]
     primitives = {primitive, *(e.primitive for e in inside)}
-    if not LANES_TOGETHER.isdisjoint(map(name_of, primitives)) or not primitives.isdisjoint(others):
+    if not LANES_TOGETHER.isdisjoint(map(name_of, primitives)) or any(map(mixes_lanes, primitives)):
         return True
     return has_other_keys(avals) or any(has_other_keys(v.aval for v in (*e.invars, *e.outvars)) for e in inside)
 
@@ -189,7 +189,7 @@ def has_other_keys(avals: Iterable[Any]) -> bool:
     return any(jax.dtypes.issubdtype(d, jax.dtypes.prng_key) and str(d) != LANE_BY_LANE_KEYS for d in extended)
 
 
-def _adds_up(primitive, params) -> bool:
+def _adds_up(primitive: Any, params: Any) -> bool:
     if ACCUMULATING.isdisjoint(primitive_names(primitive, params)):
         return False
     return name_of(primitive) in ACCUMULATING or any(

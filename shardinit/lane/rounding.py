@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from jax.extend.core import Literal as JaxprLiteral
 
+from shardinit.backend.private_jax import settings_by_name
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, jaxprs_of, name_of, names_in, primitive_names
 from shardinit.lane.primitives import CALLBACKS, CALLS, COLLECTIVES, MOVES
-from shardinit.private_jax import settings_by_name
 
 # Each of these rounds alike wherever in an array an element is: one instruction of the processor, or none.
 # Not so "div": a loop that always divides by the same number multiplies by its inverse instead.
@@ -59,9 +59,9 @@ class Rounded:
     chained
         Whether several operations may round by the loop around them, so that they should not be in one loop.
     never_even
-        Whether parts of them are compiled otherwise than the whole, whatever their size.
+        Whether parts of them are compiled differently from the whole, whatever their size.
     never_exact
-        Whether XLA may compile them otherwise than eager JAX does wherever they are in a larger program, on any device.
+        Whether XLA may compile them differently from eager JAX wherever they are in a larger program, on any device.
     """
 
     elements: tuple[int, ...] = ()
@@ -146,7 +146,7 @@ class _Value:
 
 
 class _Walk:
-    """Looks through an equation for what XLA compiles otherwise in another program.
+    """Looks through an equation for what XLA compiles differently in another program.
 
     Attributes
     ----------
@@ -154,11 +154,11 @@ class _Walk:
         Whether something is computed from what all lanes share, or inverted. A loop over the lanes computes that before
         it begins, and so rounds it alone; how many lanes there are decides whether there is a loop.
     reuses_divisor
-        Whether arrays are divided by repeated numbers that are also read otherwise. XLA multiplies by the inverse where
-        the division is the only reader, and what it sees then depends on the program around it.
+        Whether arrays are divided by repeated numbers that are also read in another way. XLA multiplies by the inverse
+        where the division is the only reader, and what it sees then depends on the program around it.
     """
 
-    def __init__(self, equation: Equation):
+    def __init__(self, equation: Equation) -> None:
         self.hoists = False
         self._adds = not CONTRACTED[1].isdisjoint(primitive_names(equation.primitive, equation.params))
         self._divisors: set[int] = set()
@@ -192,7 +192,7 @@ class _Walk:
         """Yield each jaxpr of a loop or a choice with what goes into it; what a loop hands on may differ by lane."""
         shared = all(value.shared for value in inputs)
 
-        def handed_on(jaxpr, constants):
+        def handed_on(jaxpr: Any, constants: Any) -> Any:
             return [*constants, *(self._value(v.aval, shared) for v in jaxpr.invars[len(constants) :])]
 
         name, params = name_of(equation.primitive), equation.params
@@ -216,7 +216,7 @@ class _Walk:
         known = dict(zip(jaxpr.invars, inputs, strict=True))
         known |= {v: self._value(v.aval, True) for v in jaxpr.constvars}
 
-        def read(atom):
+        def read(atom: Any) -> Any:
             return _Value(True, True, next(self._fresh)) if isinstance(atom, JaxprLiteral) else known[atom]
 
         for equation in jaxpr.eqns:
@@ -253,7 +253,7 @@ def _is_broadcast(dividend: _Value, divisor: _Value) -> bool:
 
 
 def _loops_differ(equation: Equation) -> bool:
-    """Whether the compiler writes loops of a part and of the whole otherwise, whatever their sizes."""
+    """Whether the compiler writes loops of a part and of the whole differently, whatever their sizes."""
     return _draws_halves(equation) or jax.config.read("jax_disable_most_optimizations")
 
 

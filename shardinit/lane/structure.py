@@ -58,11 +58,6 @@ class Instance:
     shared: tuple[Variable, ...]
     outputs: tuple[tuple[int | None, Any], ...]
 
-    @property
-    def is_linked(self) -> bool:
-        """Whether it takes values from other pieces, or hands some on."""
-        return bool(self.shared) or any(index is None for index, _ in self.outputs)
-
 
 def structure_of(order: int, piece: Piece, tables: Sequence[KeyTable]) -> tuple[Structure, Instance]:
     """Tell what a piece has in common with its equals, and what is its own."""

@@ -3,8 +3,7 @@
 The compiler fuses what works element by element, so only some operations write their results to memory:
 random bits, sorts, sums, products, factorizations, loops. A result lives from the operation that makes it
 to the last one that reads it, through whatever is fused in between. What lives at the worst moment is the
-prediction. The constants were read off XLA's own figures (jaxlib 0.10.2: CPU, CUDA, TPU); a certificate
-compares each prediction with the compiler.
+prediction. The figures are in ``planner/memory_figures.py``; a certificate compares each prediction with the compiler.
 """
 
 import math
@@ -12,19 +11,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, jaxprs_of, name_of
 from shardinit.lane.primitives import CALLS, MOVES
 from shardinit.lane.rounding import rounds_by_place
-from shardinit.plan.layout import laid_out_bytes
-from shardinit.plan.specs import Bytes, PieceMemory
-
-WORD = 4
-KEY_BYTES = 32  # a key of two words, and what is derived from it
-
-# Scratch of a TPU's scalar core, in units: for a piece that draws, and more for each scalar operation.
-TPU_SCALAR_BYTES, TPU_DRAW_UNITS, TPU_UNITS_PER_SCALAR = 32256, 8.25, 0.95
+from shardinit.planner.device_bytes import laid_out_bytes
+from shardinit.planner.memory_figures import (
+    COPIES,
+    COPIES_OF_SORTS,
+    COPIES_OF_UNKNOWN,
+    KEY_BYTES,
+    SCRATCH_WORDS,
+    SORTS,
+    TPU_DRAW_UNITS,
+    TPU_OTHER_UNITS,
+    TPU_SCALAR_BYTES,
+    TPU_UNITS_PER_SCALAR,
+    WORD,
+)
+from shardinit.spec.program import Bytes, PieceMemory
 
 LOOPS = frozenset({"while", "scan", "cond", "custom_linear_solve"})
 BITS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator"})
@@ -71,19 +75,6 @@ WRITTEN = frozenset(
     }
 )
 
-# Words of scratch per element of the result: loops inside of the backend's own code.
-SCRATCH_WORDS = {"random_gamma": {"cpu": 37, "gpu": 24, "tpu": 20}}
-# Scratch in sizes of the result: copies that the backend works on.
-FACTORIZATIONS = frozenset({"qr", "geqrf", "geqp3", "householder_product", "cholesky", "eigh", "svd", "lu"})
-LOOP_COPIES = 11 if jax.__version_info__ >= (0, 12) else 6  # on a CPU, of what a ``while`` carries
-COPIES = {
-    "cpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": LOOP_COPIES},
-    "gpu": dict.fromkeys(FACTORIZATIONS | {"scan", UNKNOWN}, 1) | {"while": 3},
-    "tpu": dict.fromkeys(FACTORIZATIONS, 45)
-    | {"scan": 1, UNKNOWN: 1, "while": 3},  # there they are loops of small products
-}
-SORTS = frozenset({"sort", "top_k"})  # in place on CPU
-
 
 @dataclass(slots=True)
 class _Value:
@@ -117,14 +108,14 @@ def _scalar_scratch(equations: Sequence[Equation]) -> int:
     scalar = sum(all(v.aval.shape == () for v in e.outputs) for e in equations if name_of(e.primitive) not in MOVES)
     draws = any(v.random for e in equations for v in e.outputs)
     if not draws and scalar <= 1:
-        return 0
+        return TPU_OTHER_UNITS * TPU_SCALAR_BYTES
     return math.ceil((TPU_DRAW_UNITS + TPU_UNITS_PER_SCALAR * scalar) * TPU_SCALAR_BYTES)
 
 
 class _Flat:
     """The equations of a piece, calls inlined, as events in order."""
 
-    def __init__(self, platform: str, *, apart: bool = False):
+    def __init__(self, platform: str, *, apart: bool = False) -> None:
         self.platform = platform
         self.apart = apart
         self.values: list[_Value] = []
@@ -133,7 +124,7 @@ class _Flat:
     def worst(self, equations: Sequence[Equation], outputs: Iterable[Atom]) -> tuple[Bytes, ...]:
         numbers: dict[Any, int] = {}
 
-        def number(atom) -> int:
+        def number(atom: Any) -> int:
             if atom not in numbers:
                 numbers[atom] = self.new(atom.aval, atom.on_axis)
             return numbers[atom]
@@ -170,7 +161,7 @@ class _Flat:
     def inline(self, jaxpr: Any, inputs: Sequence[int]) -> list[int]:
         numbers: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=False))
 
-        def number(atom) -> int:
+        def number(atom: Any) -> int:
             if hasattr(atom, "val"):
                 return self.new(atom.aval, False)
             if atom not in numbers:
@@ -212,9 +203,9 @@ class _Flat:
         self.values[number].roots = frozenset({number})
         return number
 
-    def write(self, name, jaxprs, inputs, reads, made) -> None:
+    def write(self, name: Any, jaxprs: Any, inputs: Any, reads: Any, made: Any) -> None:
         size = Bytes.total(self._size(i) for i in made)
-        copies = COPIES[self.platform].get(name, 1 if name in SORTS and self.platform != "cpu" else 0)
+        copies = _copies(name, self.platform)
         scratch = Bytes(size.lane * copies, size.shared * copies)
         words = SCRATCH_WORDS.get(name, {}).get(self.platform, 0)
         scratch += Bytes(size.lane * words, size.shared * words)
@@ -223,7 +214,7 @@ class _Flat:
             self.values[i].roots = frozenset({i})
         self.events.append(_Event(reads, tuple(made), scratch))
 
-    def _inside(self, jaxpr, made) -> Bytes:
+    def _inside(self, jaxpr: Any, made: Any) -> Bytes:
         """Temporaries of one pass through the body of a loop or a branch."""
         inner = _Flat(self.platform)
         by_lane = any(self.values[i].by_lane for i in made)
@@ -266,6 +257,13 @@ class _Flat:
                 buffers.remove(fitting)
                 lent += fitting
         return Bytes(lent, 0)
+
+
+def _copies(name: str, platform: str) -> int:
+    """Copies of its result that a backend works on for a primitive."""
+    if name == UNKNOWN:
+        return COPIES_OF_UNKNOWN
+    return COPIES_OF_SORTS[platform] if name in SORTS else COPIES[platform].get(name, 0)
 
 
 def _bytes(aval: Any, platform: str) -> int:

@@ -6,16 +6,17 @@ from typing import Any
 
 from shardinit.lane.aligned import aligned_constants
 from shardinit.lane.checks import Check, find_checks
+from shardinit.lane.describe import leaf_spec
 from shardinit.lane.digest import Content
 from shardinit.lane.equations import UNKNOWN, Atom, Equation, Variable, is_key, is_on_host, slice_of
 from shardinit.lane.key_rows import KeyTable, key_tables
 from shardinit.lane.once import once_pieces
 from shardinit.lane.pieces import cut
-from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, calls_back, contains, has_other_keys
+from shardinit.lane.primitives import COLLECTIVES, UNSPLITTABLE, accumulates, calls_back, contains, has_other_keys
 from shardinit.lane.rounding import Rounded, rounded_by_place
 from shardinit.lane.structure import Instance, Structure, structure_of
 from shardinit.lane.temporaries import memory_of
-from shardinit.plan.specs import Callback, PieceMemory, PieceSpec, leaf_spec
+from shardinit.spec.program import Callback, PieceMemory, PieceSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,8 +33,6 @@ class Work:
         Effects to run, each with the indices, among the outputs, of the values that it reads.
     pieces
         In an order in which each comes after those it takes values from.
-    local
-        Indices of the outputs that are made on the default device.
     specs
         The pieces as the planner sees them.
     """
@@ -42,16 +41,27 @@ class Work:
     tables: tuple[KeyTable, ...]
     checks: tuple[tuple[Check, tuple[int, ...]], ...]
     pieces: tuple[tuple[Structure, Instance], ...]
-    local: frozenset[int]
     specs: tuple[PieceSpec, ...]
 
 
-def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, whole_lanes: bool) -> Work:
+def adds_up(atoms: Iterable[Atom]) -> bool:
+    """Whether numbers are added up on the way to some values, so that sums can be pieces of their own."""
+    return any(accumulates(equation) for equation in slice_of(atoms))
+
+
+def work_of(
+    outputs: Sequence[Any],
+    keys: Sequence[Variable],
+    effects: Iterable[Equation],
+    *,
+    on_mesh: bool,
+    whole_lanes: bool,
+) -> Work:
     """Cut what the outputs need into pieces.
 
     Parameters
     ----------
-    outputs, random_inputs, effects
+    outputs, keys, effects
         Of a ``LaneProgram``.
     on_mesh
         Whether there is a mesh; without one, arrays that all lanes share stay as they are.
@@ -81,7 +91,7 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
     shown = slice_of(a for check, _ in checks if check.predicate is None for a in check.reads)
     together = {e.serial for e in (*of_states, *shown) if e.all_lanes}
     equations = tuple(slice_of(atom for _, atom in ends))
-    tables = tuple(key_tables([r.variable for r in random_inputs], equations))
+    tables = tuple(key_tables(keys, equations))
     known = {v for t in tables for v in t.rows}
     once, given = once_pieces(equations, known)
     # What lives on the mesh and what lives on the default device share no piece.
@@ -89,7 +99,7 @@ def work_of(outputs: Sequence[Any], random_inputs, effects, *, on_mesh: bool, wh
     here = cut([e for e in ends if e[0] not in local], known, given, sums_alone=whole_lanes)
     pieces = [structure_of(order, piece, tables) for order, piece in enumerate([*elsewhere, *here])]
     specs = _piece_specs(pieces, leaves, [True] * len(elsewhere) + [False] * len(here), together)
-    return Work(equations, tables, tuple(checks), tuple(pieces), frozenset(local), specs)
+    return Work(equations, tables, tuple(checks), tuple(pieces), specs)
 
 
 def _stays_as_it_is(atom: Atom, out_axis: int | None, on_mesh: bool) -> bool:
@@ -106,6 +116,8 @@ class _Known:
     memory: PieceMemory
     rounded: Rounded
     splittable: bool
+    known: bool
+    collective: bool
     sliceable: bool
     aligned: tuple[bool, ...]
     calls_back: Callback
@@ -113,11 +125,16 @@ class _Known:
     @classmethod
     def of(cls, structure: Structure, atoms: Sequence[Atom]) -> "_Known":
         equations = structure.equations
+        known = not any(contains(e, frozenset({UNKNOWN})) for e in equations)
+        collective = any(contains(e, COLLECTIVES) for e in equations)
         return cls(
             memory=memory_of(equations, atoms),
             rounded=rounded_by_place(equations, atoms),
             splittable=not any(contains(e, UNSPLITTABLE) for e in equations),
-            sliceable=not any(contains(e, COLLECTIVES | {UNKNOWN}) for e in equations)
+            known=known,
+            collective=collective,
+            sliceable=known
+            and not collective
             and not any(is_key(a.aval) or getattr(a.aval, "weak_type", False) for a in atoms),
             aligned=aligned_constants(structure),
             calls_back=calls_back(*equations),
@@ -148,9 +165,11 @@ def _piece_specs(
                 tuple(made),
                 tuple(numbers[v] for v in instance.shared),
                 known.memory,
-                known.splittable,
-                known.sliceable,
-                is_local,
+                splittable=known.splittable,
+                known=known.known,
+                collective=known.collective,
+                sliceable=known.sliceable,
+                local=is_local,
                 constants=tuple(
                     (arrays.setdefault(id(value), len(arrays)), leaf_spec(aval, by_lane=False))
                     for value, aval in zip(instance.constants, structure.constants, strict=True)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shardinit.launch.exits import DISAGREE, NEVER_CAME, PEER_DIED, USAGE, End
-from shardinit.launch.spec import Address
+from shardinit.launch.launch_spec import Address
 from shardinit.wording import ranks_text
 
 PING_SECONDS = 2.0
@@ -30,7 +30,7 @@ VERDICT_SECONDS = 4.0  # that rank 0 has for what only it can know
 def job_secret(env: Mapping[str, str]) -> str:
     """Secret of a job: ``SHARDINIT_JOB_SECRET``, else what its ranks know of it: the scheduler's id of the job.
 
-    The id is no secret to others on the cluster: it keeps jobs apart that meet on one port, and port scanners out.
+    The id is not secret to others on the cluster: it keeps jobs apart that meet on one port, and port scanners out.
     """
     names = ("SHARDINIT_JOB_SECRET", "SLURM_JOB_ID", "PMIX_NAMESPACE", "JOB_NAME", "SKYPILOT_TASK_ID")
     return next((env[name] for name in names if env.get(name)), "")
@@ -152,7 +152,7 @@ class Hub(Channel):
                 await asyncio.wait_for(peer.writer.drain(), 1.0)
 
     async def close(self) -> None:
-        """Stop to listen, and close every connection."""
+        """Stop listening, and close every connection."""
         if self.server is not None:
             self.server.close()
         for peer in self.peers.values():
@@ -162,7 +162,7 @@ class Hub(Channel):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             message = await _read(reader)
-        except (TimeoutError, OSError, ValueError, RecursionError):  # half a line, or bytes that are no JSON
+        except (TimeoutError, OSError, ValueError, RecursionError):  # half a line, or bytes that are not JSON
             message = None
         hello = message.get("hello") if isinstance(message, dict) else None
         if hello is None or not self._is_of_this_job(hello):  # a port scanner, a health check, a rank of another job
@@ -332,7 +332,7 @@ def not_here(channel: Channel, seconds: float) -> End:
 
 
 def cannot_listen(port: int, error: OSError) -> End:
-    """Say that rank 0's port is not to be had."""
+    """Say that rank 0 cannot listen on its port."""
     why = f"rank 0 cannot listen on port {port}: {error.strerror or error}"
     return End(0, NEVER_CAME, f"{why}. Another program may use it: choose another coordinator port")
 

@@ -12,8 +12,8 @@ Rules
    host of a node list) contradicts none; two that were written down must be the same host.
 3. Half set is an error: a number without a count, a count above 1 without a number, several processes without a
    coordinator, a coordinator alone. A count of 1 is complete by itself.
-4. Noise, on the other hand, is no error: ``NUM_PROCESSES``, ``PROCESS_ID``, ``NNODES`` and ``NODE_RANK``, which many
-   tools set, count only beside the coordinator of their family, and ``COORDINATOR_ADDRESS`` only beside one of them;
+4. Noise, on the other hand, is not an error: ``NUM_PROCESSES``, ``PROCESS_ID``, ``NNODES`` and ``NODE_RANK``, which
+   many tools set, count only beside the coordinator of their family, ``COORDINATOR_ADDRESS`` only beside one of them;
    ``JAX_COORDINATOR_PORT`` and ``JAX_LOCAL_DEVICE_IDS`` say nothing of the number of processes; Kubernetes sets
    ``JOB_COMPLETION_INDEX`` for every Indexed Job, so alone it is one process, with a warning.
 5. An empty variable is an unset one.
@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from shardinit.errors import LaunchError
 from shardinit.launch.devices import LocalDevices, choose_local_devices
 from shardinit.launch.environments import BY_NAME, LAUNCHERS
+from shardinit.launch.launch_spec import Address, LaunchSpec, parse_address, same_host
 from shardinit.launch.proxy import proxy_warning
-from shardinit.launch.spec import Address, LaunchSpec, parse_address, same_host
 from shardinit.launch.variables import PORT, Found, Setting, Variables, whole_number
 
 DEFAULT_PORT = 12620
@@ -108,7 +108,7 @@ def detect(
 def _launcher_name(variables: Variables, launcher: str | None) -> Setting[str] | None:
     asked = Setting(launcher, "--launcher") if launcher else variables.text("SHARDINIT_LAUNCHER")
     if asked and asked.value not in NAMES:
-        raise LaunchError(f"{asked} is no launcher. Use one of {', '.join(NAMES)}.")
+        raise LaunchError(f"{asked} is not a launcher. Use one of {', '.join(NAMES)}.")
     return asked
 
 

@@ -50,10 +50,10 @@ def _listed(text: str | None, source: str) -> LocalDevices:
     ids = tuple(int(piece) for piece in pieces if piece.isascii() and piece.isdigit())
     if len(ids) != len(pieces) or len(set(ids)) != len(ids):
         raise LaunchError(
-            f"{source}={text} is no list of different positions of devices. Write auto, all, or positions from 0 "
+            f"{source}={text} is not a list of distinct positions of devices. Write auto, all, or positions from 0 "
             "such as 0,1."
             if source.startswith("--")
-            else f"{source}={text} is no list of different positions of devices. Write positions from 0, such as 0,1."
+            else f"{source}={text} is not a list of distinct positions of devices. Write positions from 0, such as 0,1."
         )
     return LocalDevices(ids, source)
 

@@ -1,4 +1,4 @@
-"""``shardinit doctor``: what is wrong with this machine and its settings, and how to mend it. Never imports JAX."""
+"""``shardinit doctor``: what is wrong with this machine and its settings, and how to fix it. Never imports JAX."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from shardinit.launch import doctor_jax, doctor_machine
 from shardinit.launch.doctor_probe import BACKEND_SECONDS, Finding, Surroundings, ask_backend
-from shardinit.launch.folder import VERSION
+from shardinit.spec.codec import VERSION
 from shardinit.wording import counted
 
 PROBLEMS = 1

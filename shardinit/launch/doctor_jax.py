@@ -86,7 +86,9 @@ def threads(here: Surroundings) -> Finding:
     pool = here.env.get("PJRT_NPROC")
     for name, text in ((source, asked), ("PJRT_NPROC", pool)):
         if text and not text.isdecimal():
-            return Finding("threads", "problem", f"{name}: {text!r} is no number", f"Give {name} a number, such as 9.")
+            return Finding(
+                "threads", "problem", f"{name}: {text!r} is not a number", f"Give {name} a number, such as 9."
+            )
     devices, count = int(asked), int(pool or 0) or _processors()
     origin = "PJRT_NPROC" if pool else "the processors; PJRT_NPROC is not set"
     if devices < 2:

@@ -12,8 +12,8 @@ import psutil
 from shardinit.errors import LaunchError
 from shardinit.launch.detect import DEFAULT_PORT, detect
 from shardinit.launch.doctor_probe import Finding, Status, Surroundings
+from shardinit.launch.launch_spec import LaunchSpec
 from shardinit.launch.proxy import PROXIES, proxy_warning
-from shardinit.launch.spec import LaunchSpec
 from shardinit.wording import size_text
 
 MIB = 2**20

@@ -40,7 +40,7 @@ class Finding:
     what
         What is so, with its numbers.
     fix
-        How to mend it; empty if there is nothing to mend.
+        How to fix it; empty if there is nothing to fix.
     """
 
     name: str

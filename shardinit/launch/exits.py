@@ -84,6 +84,6 @@ def end_of(rank: int, returncode: int, who: str, last_words: str = "") -> End | 
 
 
 def cause_of(ends: Iterable[End]) -> End:
-    """Choose, of what was seen to end, what all else followed from: the first that is no consequence."""
+    """Choose, of what was seen to end, what all else followed from: the first that is not a consequence."""
     found = list(ends)
     return next((end for end in found if not end.is_consequence), found[0])

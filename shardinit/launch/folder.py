@@ -4,19 +4,27 @@
 
     RUN/launch.json          how it was started
     RUN/plan.json            the plan
+    RUN/exit.json            how it ended: the last file that is written, and the one to believe
     RUN/rank-N/owner.json    whose process it is, locked while that lives
     RUN/rank-N/stdout.log, stderr.log
     RUN/rank-N/status.json   where the rank is, once a second and at each event
     RUN/rank-N/memory.prof   jax-smi's profile, with --smi
     RUN/rank-N/ended.json    how it ended, written by its supervisor
+
+The records are those of ``shardinit.spec.run``.
 """
 
-import json
+import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-VERSION = 1
+from shardinit.errors import ArgumentError
+from shardinit.spec.codec import from_json, to_json
+
+Record = TypeVar("Record")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, in any way
 
 
 def rank_folder(run: Path, rank: int) -> Path:
@@ -24,25 +32,34 @@ def rank_folder(run: Path, rank: int) -> Path:
     return run / f"rank-{rank}"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that a reader sees whole or not at all."""
+def write_text(path: Path, text: str, *, sync: bool = False) -> None:
+    """Write a file that a reader sees whole or not at all; with ``sync`` also after the machine has lost power."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def write_json(path: Path, **fields: Any) -> None:
-    """Write fields with the version of the format."""
-    write_text(path, json.dumps({"version": VERSION, **fields}))
+def write_record(path: Path, record: Any, *, sync: bool = False) -> None:
+    """Write a record, whole."""
+    write_text(path, to_json(record), sync=sync)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read what ``write_json`` wrote; None if it is not there (yet)."""
+def read_record(path: Path, of: type[Record]) -> Record | None:
+    """Read a record; None if it is not there (yet), or cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return from_json(path.read_text(encoding="utf-8"), of)
+    except (OSError, UnicodeDecodeError, ArgumentError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def why_not_writable(folder: Path) -> str:
@@ -58,4 +75,9 @@ def why_not_writable(folder: Path) -> str:
 def lost_text(run: Path, rank: int) -> str:
     """What to say of a rank's files if they cannot be written; empty if they can."""
     why = why_not_writable(rank_folder(run, rank))
-    return f"warning: cannot write the run's folder {run}: {why}; logs and status are lost" if why else ""
+    return f"warning: cannot write the run's folder {shown(run)}: {why}; logs and status are lost" if why else ""
+
+
+def shown(folder: Path) -> Path:
+    """Shorten a path for people: from the working folder, if it is in there."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

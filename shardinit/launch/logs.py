@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from shardinit.drawing import ON_TERMINALS
+from shardinit.report.terminal import ON_TERMINALS
 
 # JAX's runtime reports a lost peer as a wall of text in every process. The supervisor says it in a sentence, and
 # the text stays in the rank's own log.

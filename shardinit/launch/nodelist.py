@@ -28,7 +28,7 @@ def expand_nodelist(text: str, source: str = "nodelist") -> Iterator[str]:
     for item in re.split(r",(?![^\[\]]*\])", text.strip()):
         pieces = BRACKETS.split(item.strip())
         if not item.strip() or any(c in "[] \t" for literal in pieces[::2] for c in literal):
-            raise LaunchError(f"{source}={text} is no list of hosts. Write it like node[001-015,020],host2.")
+            raise LaunchError(f"{source}={text} is not a list of hosts. Write it like node[001-015,020],host2.")
         choices = [[p] if i % 2 == 0 else list(_numbers(p, text, source)) for i, p in enumerate(pieces)]
         yield from map("".join, product(*choices))
 
@@ -54,6 +54,6 @@ def expand_tasks(text: str, source: str = "tasks per node") -> list[int]:
     for piece in text.split(","):
         found = TASKS.fullmatch(piece.strip())
         if not found:
-            raise LaunchError(f"{source}={text} is no list of tasks per node. Write it like 2(x3),1.")
+            raise LaunchError(f"{source}={text} is not a list of tasks per node. Write it like 2(x3),1.")
         counts += [int(found[1])] * int(found[2] or 1)
     return counts

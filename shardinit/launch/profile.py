@@ -52,7 +52,7 @@ def device_bytes(path: Path) -> dict[str, int]:
     Raises
     ------
     ArgumentError
-        If the file is cut short or is no such profile.
+        If the file is cut short or is not such a profile.
     OSError
         If it cannot be opened.
 

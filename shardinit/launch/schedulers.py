@@ -6,8 +6,8 @@ variables that ``scripts/tpu_pod.sh`` exports from the VM's metadata, and a Kube
 
 import zlib
 
+from shardinit.launch.launch_spec import Address
 from shardinit.launch.nodelist import expand_nodelist, expand_tasks
-from shardinit.launch.spec import Address
 from shardinit.launch.variables import PORT, Found, Launcher, Setting, Variables
 from shardinit.wording import counted
 

@@ -22,8 +22,9 @@ import psutil
 
 from shardinit.launch.control import VERDICT_SECONDS, Channel, Hub, Spoke, not_here
 from shardinit.launch.exits import DONE, NEVER_CAME, PEER_DIED, PREEMPTED, RETRY_HELPS, End, cause_of, end_of
-from shardinit.launch.folder import lost_text, rank_folder, read_json, why_not_writable, write_json
+from shardinit.launch.folder import lost_text, rank_folder, read_record, why_not_writable, write_record
 from shardinit.launch.logs import Echo, Tail
+from shardinit.spec.run import EndRecord, RankStatus
 from shardinit.wording import ranks_text
 
 TICK_SECONDS = 0.05
@@ -99,14 +100,13 @@ class Supervisor:
     done_since: float | None = None
     looked: float = 0.0
     has_warned: bool = False
+    asked: str = ""  # to end, and why
+    was_asked: bool = False
     came: float | None = None  # when all supervisors had met: their ranks have as long again
     started: float = field(default_factory=time.monotonic)
 
     async def run(self) -> int:
-        """Start the ranks, watch until all are done or one is not, end what is left."""
-        asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        for number in (n for n in asked if signal.getsignal(n) != signal.SIG_IGN):  # nohup, and & in a script
-            signal.signal(number, self._asked_to_end)
+        """Start the ranks, watch until all are done or one is not, end what is left; return the job's exit code."""
         verdict = None
         try:
             self._start()
@@ -115,13 +115,15 @@ class Supervisor:
                 await asyncio.sleep(TICK_SECONDS)
                 self._look()
                 verdict = self._verdict()
-            for number in asked:  # a scheduler that ends the others now must not change the code
-                signal.signal(number, signal.SIG_IGN)
             if verdict is not None and isinstance(self.channel, Hub):
                 await self.channel.give_verdict(verdict)
         finally:
             await self._end_children(verdict)
         self._has_lost_files()
+        if 0 in self.job.environments:
+            end = EndRecord(DONE, "done", time.time()) if verdict is None else _record_of(verdict)
+            with contextlib.suppress(OSError):  # a full disk
+                write_record(self.job.folder / "exit.json", end, sync=True)
         if verdict is None:
             return DONE
         retry = " A retry may help." if verdict.code in RETRY_HELPS else ""
@@ -129,6 +131,9 @@ class Supervisor:
         return verdict.code
 
     def _start(self) -> None:
+        if 0 in self.job.environments:  # a later rank must not remove what rank 0's supervisor wrote meanwhile
+            with contextlib.suppress(OSError):
+                (self.job.folder / "exit.json").unlink(missing_ok=True)  # of an earlier run in the same folder
         for rank, environment in self.job.environments.items():
             folder = rank_folder(self.job.folder, rank)
             with contextlib.suppress(OSError):
@@ -148,13 +153,21 @@ class Supervisor:
                 tails = [Tail(_path_to_read(log), rank, name) for log, name in ((out, "stdout"), (err, "stderr"))]
             self.children.append(_Child(rank, process, tails, has_joined=self.job.processes == 1))
 
-    def _asked_to_end(self, number: int, frame: object) -> None:
-        who = f"rank {self.children[0].rank}'s supervisor" if self.channel is not None else "the supervisor"
-        self._note(End(None, PREEMPTED, f"{who} was asked to end by {signal.Signals(number).name}"))
+    def ask_to_end(self, why: str) -> None:
+        """End the job at the next look, also from another thread or a signal handler."""
+        self.asked = why
+
+    @property
+    def who(self) -> str:
+        """Name of this supervisor."""
+        return "the supervisor" if self.channel is None else f"rank {min(self.job.environments)}'s supervisor"
 
     def _look(self) -> None:
         """See what happened since the last look."""
         now = time.monotonic()
+        if self.asked and not self.was_asked:
+            self.was_asked = True
+            self._note(End(None, PREEMPTED, self.asked))
         for child in self.children:
             for tail in child.tails:
                 self.echo.lines(tail)
@@ -162,8 +175,8 @@ class Supervisor:
                 child.returncode = child.process.returncode
                 for tail in child.tails:
                     self.echo.lines(tail, last=True)
-                status = read_json(rank_folder(self.job.folder, child.rank) / "status.json") or {}
-                words = status.get("error") or child.tails[-1].last_words
+                status = self._status_of(child)
+                words = (status and status.error) or child.tails[-1].last_words
                 end = end_of(child.rank, child.returncode, child.who, words)
                 self._write_end(child, end)
                 self._note(end)
@@ -174,6 +187,9 @@ class Supervisor:
                     self._look_whether_stopped(child, now)
             self._look_who_joined(now)
         self._look_who_finished(now)
+
+    def _status_of(self, child: _Child) -> RankStatus | None:
+        return read_record(rank_folder(self.job.folder, child.rank) / "status.json", RankStatus)
 
     def _note(self, end: End | None) -> None:
         if end is not None:
@@ -207,8 +223,8 @@ class Supervisor:
         late = now - (self.came or self.started) > self.job.join_seconds + patience
         for child in self.children:
             if not child.has_joined and child.returncode is None:
-                status = read_json(rank_folder(self.job.folder, child.rank) / "status.json")
-                child.has_joined = status is not None and status["state"] not in BEFORE_JOINED
+                status = self._status_of(child)
+                child.has_joined = status is not None and status.state not in BEFORE_JOINED
         if not late or self.ends:
             return
         if self.channel is not None and not self.channel.everyone_came:
@@ -284,7 +300,11 @@ class Supervisor:
         why = "done" if end is None else end.why
         folder = rank_folder(self.job.folder, child.rank)
         with contextlib.suppress(OSError):  # a full disk
-            write_json(folder / "ended.json", code=child.returncode, why=why, time=time.time())
+            write_record(folder / "ended.json", EndRecord(child.returncode, why, time.time()), sync=True)
+
+
+def _record_of(end: End) -> EndRecord:
+    return EndRecord(end.code, end.why, time.time())
 
 
 def _log(path: Path) -> BinaryIO:

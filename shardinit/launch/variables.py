@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from shardinit.errors import LaunchError
-from shardinit.launch.spec import Address, parse_address
+from shardinit.launch.launch_spec import Address, parse_address
 
 T = TypeVar("T")
 PORT = "JAX_COORDINATOR_PORT"
@@ -67,7 +67,7 @@ class Variables:
 def whole_number(text: object, source: str) -> int:
     """Read a whole number, or say which variable holds none."""
     if isinstance(text, bool) or not re.fullmatch(r"-?\d+", str(text), re.ASCII):
-        raise LaunchError(f"{source}={text} is no whole number. Set it to one, such as {source}=4.")
+        raise LaunchError(f"{source}={text} is not a whole number. Set it to one, such as {source}=4.")
     return int(str(text))
 
 

@@ -1,1 +1,1 @@
-"""What a user watches while it runs."""
+"""All text, tables and pages, made from specs alone."""

@@ -2,12 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
-from shardinit.execute.run import Progress as Update
+Update = Callable[[int, int], None]
 
 
 @contextlib.contextmanager

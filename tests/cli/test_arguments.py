@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shardinit import emulate
+from shardinit.backend import emulate
 from shardinit.cli.target import _names, check_target
 from shardinit.errors import ArgumentError, TargetError
 from tests.cli.test_output import finish, start

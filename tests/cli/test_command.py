@@ -74,7 +74,7 @@ def test_plan(folder):
         (["run", "net.py:nothing", "--axis-size", "8"], 2, "returned a NoneType without init_all_states"),
         (["run", "net.py:broken", "--axis-size", "8"], 2, "undefined_name"),
         (["run", "syntax.py:build", "--axis-size", "8"], 2, "SyntaxError"),
-        (["run", "net.py:build", "--axis-size", "8", "--kwargs", "{size: 3}"], 2, "--kwargs is no JSON"),
+        (["run", "net.py:build", "--axis-size", "8", "--kwargs", "{size: 3}"], 2, "--kwargs is not JSON"),
         (["run", "net.py:build", "--axis-size", "8", "--kwargs", "[3]"], 2, "Write an object"),
         (
             ["run", "net.py:build", "--axis-size", "12", "--devices", "8", "--strategy", "pmap"],

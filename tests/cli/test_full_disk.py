@@ -10,9 +10,9 @@ import pytest
 import typer
 
 import shardinit
-from shardinit.certify import processes as compilers
+from shardinit.backend import rank as ranks
+from shardinit.certifier import children as compilers
 from shardinit.cli import commands, processes
-from shardinit.launch import rank as ranks
 from shardinit.launch import supervisor
 from shardinit.launch.lock import hold
 from shardinit.launch.logs import Tail

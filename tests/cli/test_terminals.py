@@ -8,7 +8,7 @@ import brainstate
 import pytest
 
 import shardinit
-from shardinit.drawing import for_terminal
+from shardinit.report.terminal import for_terminal
 from tests.cli.test_output import finish, start
 
 NET = """
@@ -34,7 +34,7 @@ def result():
 
 @pytest.fixture(scope="module")
 def printed(result):
-    return result, result.plan, result.receipt, result.compiled.program, result.plan.certify(workers=1)
+    return result, result.plan, result.receipt, result.compiled.traced, result.plan.certify(workers=1)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "euc-jp", "utf-8"])

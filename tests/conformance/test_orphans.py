@@ -4,8 +4,8 @@ import brainstate
 import numpy as np
 
 import shardinit
-from shardinit.execute import executor
-from shardinit.execute.run import run
+from shardinit.executor.produce import produce
+from shardinit.executor.receipt import shared_digests
 
 
 class Net(brainstate.nn.Module):
@@ -47,7 +47,7 @@ def test_dropped_states_that_all_lanes_share_are_compared_one_by_one():
                 brainstate.HiddenState(np.full(2, number, np.float32))
 
     axes = {None: lambda path, state: isinstance(state, brainstate.HiddenState)}
-    program = shardinit.discover(Dropping(), state_out_axes=axes)
-    compiled = shardinit.compile(program, shardinit.plan(program, "cpu:8", axis_size=8))
-    made = run(compiled, [r.state.value for r in program.random_inputs])
-    assert len(executor._shared_values(compiled, made.values)) == 3
+    traced = shardinit.discover(Dropping(), state_out_axes=axes)
+    compiled = shardinit.compile(traced, shardinit.plan(traced, "cpu:8", axis_size=8))
+    made = produce(compiled, traced.sink.keys())
+    assert len(shared_digests(traced.program, made.values)) == 3

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import shardinit
-from shardinit import initialize
+from shardinit.api import drop_ins
 from shardinit.lane.equations import primitive_names
 from tests.conftest import mesh_of
 from tests.fuzz.program import Program
@@ -32,7 +32,7 @@ class Target:
 
     def initialize(self, module: Any, arguments: dict[str, Any]) -> Any:
         if self.strategy.endswith("new_states"):
-            with mock.patch.object(initialize, "_states_of", lambda result: result):
+            with mock.patch.object(drop_ins, "_states_of", lambda result: result):
                 return getattr(shardinit, self.strategy)(module, {}, **arguments)
         mesh = None if self.mesh is None else mesh_of(*self.mesh)
         options = {"strategy": self.strategy, "remainder": self.remainder, "mesh": mesh}
@@ -97,8 +97,8 @@ def _received(result: Any, tracers: list[str]) -> tuple:
         return ()
     faults = [f"attribute {name} is a tracer" for name in tracers]
     held: dict[Any, int] = {}
-    for output, planned in zip(result.compiled.program.outputs, result.plan.states, strict=True):
-        leaves = [] if output.state is None else jax.tree.leaves(output.state.value)
+    for state, planned in zip(result.compiled.traced.objects, result.plan.states, strict=True):
+        leaves = [] if state is None else jax.tree.leaves(state.value)
         for array, leaf in zip(leaves, planned.leaves, strict=False):
             for device, size in _bytes_of(array).items():
                 held[device] = held.get(device, 0) + size

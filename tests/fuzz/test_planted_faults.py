@@ -8,7 +8,10 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from shardinit.execute import executor, run
+from shardinit.api import execute as execution
+from shardinit.executor import produce
+from shardinit.frontends.brainstate.sink import ModuleSink
+from shardinit.lane.key_rule import Split
 from tests.fuzz.compare import Target
 from tests.fuzz.search import Search
 
@@ -23,14 +26,14 @@ def is_floats(value):
 
 def made_otherwise(change):
     """Change every array of 32-bit floats that a run makes."""
-    real = run.run
+    real = execution.produce
 
     def changed(*arguments):
         made = real(*arguments)
         made.values = [change(v) if is_floats(v) else v for v in made.values]
         return made
 
-    return mock.patch.object(executor, "run", changed)
+    return mock.patch.object(execution, "produce", changed)
 
 
 def one_place_off(value):
@@ -47,23 +50,23 @@ def on_every_device(value):
 
 
 def wrong_key_of_one_lane():
-    real = run._Runner.key_table
-    return mock.patch.object(run._Runner, "key_table", lambda *a: real(*a).at[:, 3, 0].add(1))
+    real = produce._Runner.key_table
+    return mock.patch.object(produce._Runner, "key_table", lambda *a: real(*a).at[:, 3, 0].add(1))
 
 
 def wrong_key_afterwards():
-    return mock.patch.object(executor, "key_after", lambda key, axis_size: key)
+    return mock.patch.object(Split, "key_after", lambda rule, key: key)
 
 
 def wrong_tags():
-    real = executor.states_by_axis
+    real = ModuleSink.states_by_axis
 
-    def changed(program):
-        for group in real(program).values():
+    def changed(sink):
+        for group in real(sink).values():
             group[-1].tag = "wrong"
-        return real(program)
+        return real(sink)
 
-    return mock.patch.object(executor, "states_by_axis", changed)
+    return mock.patch.object(ModuleSink, "states_by_axis", changed)
 
 
 FAULTS = {
@@ -73,10 +76,7 @@ FAULTS = {
     "a wrong dtype": (lambda: made_otherwise(lambda v: v.astype(jnp.bfloat16)), "'bfloat16', False"),
     "a wrong weak type": (lambda: made_otherwise(weak), "'float32', True"),
     "more bytes on a device than planned": (lambda: made_otherwise(on_every_device), "planned"),
-    "a wrong random state afterwards": (
-        lambda: mock.patch.object(executor, "key_after", lambda k, n: k),
-        "keys DEFAULT",
-    ),
+    "a wrong random state afterwards": (wrong_key_afterwards, "keys DEFAULT"),
     "a wrong tag": (wrong_tags, "tag 'wrong'"),
 }
 

@@ -21,7 +21,9 @@ from typing import Any
 import shardinit
 
 EXAMPLES = ("mlp96", "deep_rnn", "ei_network")
-MASKED = re.compile(r"\d+\.\d\d(?= s\b|,|\n|$)|pid=\d+|pid \d+|/\S*shardinit-\S+|\d{8}-\d{6}-\d+|/\S*/(?=tests/|shardinit/)")
+MASKED = re.compile(
+    r"\d+\.\d\d(?= s\b|,|\n|$)|pid=\d+|pid \d+|/\S*shardinit-\S+|\d{8}-\d{6}-\d+|/\S*/(?=tests/|shardinit/)"
+)
 
 
 def masked(text: str) -> list[str]:

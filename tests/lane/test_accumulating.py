@@ -26,5 +26,5 @@ def test_names_of_functions_decide_nothing(function, adds_up):
         def init_state(self):
             self.v = brainstate.ParamState(function(brainstate.random.uniform(size=(3, 3))))
 
-    (atom,) = shardinit.discover(Net()).outputs[0].atoms
+    (atom,) = shardinit.discover(Net()).program.outputs[0].atoms
     assert accumulates(atom.equation) == adds_up

@@ -12,7 +12,7 @@ import pytest
 from brainstate import ParamState, nn, random
 
 import shardinit
-from shardinit.compile.compiler import _Cache
+from shardinit.compiler.executables import _Cache
 from shardinit.lane import digest
 from shardinit.lane.digest import content_of
 
@@ -114,7 +114,7 @@ class Net(brainstate.nn.Module):
         self.h = brainstate.ParamState(jax.pure_callback(lambda x: np.asarray(x), shape, R.normal(size=(3,))))
 def digest():
     program = shardinit.discover(Net())
-    return [s.content.digest for s, _ in program.work(on_mesh=True, whole_lanes=True).pieces]
+    return [s.content.digest for s, _ in program.program.work(on_mesh=True, whole_lanes=True).pieces]
 """
 
 
@@ -150,7 +150,7 @@ def test_nothing_grows_with_the_number_of_programs():
     def contents():
         for number in range(60):
             program = shardinit.discover(Scaled(float(number)))
-            yield from (s.content for s, _ in program.work(on_mesh=True, whole_lanes=True).pieces)
+            yield from (s.content for s, _ in program.program.work(on_mesh=True, whole_lanes=True).pieces)
 
     before = len(digest._jaxprs)
     assert len(set(contents())) == 60

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import shardinit
-from shardinit.plan.init_plan import InitPlan
+from shardinit.spec.plan import InitPlan
 
 R = brainstate.random
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import shardinit
 from shardinit.lane.primitives import accumulates, unknown_primitives
 from tests.conftest import mesh_of
-from tests.execute.test_eager_steps import Table
+from tests.executor.test_eager_steps import Table
 from tests.reference import assert_like_brainstate
 
 R = brainstate.random
@@ -98,23 +98,23 @@ def test_whole_lanes_are_computed_without_communication(shape, spec):
     compiled = shardinit.compile(program, plan, mesh).wait()
     brainstate.random.seed(7)
     result = shardinit.execute(compiled)
-    made = program.outputs[0].state.value
+    made = program.objects[0].value
     assert made.sharding.is_equivalent_to(NamedSharding(mesh, PartitionSpec(*spec)), made.ndim)
     for piece in (p for p in result.compiled.programs if has_unknown(p.program.structure)):
         text = piece.executable.result().as_text()
         moved = spec[2] == "lanes" and "all-to-all" in text  # only once it is made
         assert not any(word in text for word in ("all-gather", "all-reduce", "collective-permute")) or moved
-        assert piece.strategy in ("shard_map", "vmap", "padded")
+        assert piece.program.way.strategy in ("shard_map", "vmap", "padded")
     theirs = Waves(LARGE)
     brainstate.random.seed(7)
     brainstate.transform.vmap2_new_states(theirs, {}, axis_size=8)
     np.testing.assert_allclose(made, theirs.wave.value, rtol=1e-6)  # as the note says
-    np.testing.assert_array_equal(program.outputs[2].state.value, theirs.bits.value)
+    np.testing.assert_array_equal(program.objects[2].value, theirs.bits.value)
 
 
 def test_it_is_counted_as_a_sum_and_never_sliced_or_split():
     program = shardinit.discover(Waves(LARGE))
-    work = program.work(on_mesh=True, whole_lanes=True)
+    work = program.program.work(on_mesh=True, whole_lanes=True)
     unknown = [e for e in work.equations if unknown_primitives(e)]
     assert len(unknown) == 3
     assert all(map(accumulates, unknown))

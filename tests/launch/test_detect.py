@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shardinit.errors import LaunchError
 from shardinit.launch.detect import NAMES, detect
 from shardinit.launch.environments import LAUNCHERS
-from shardinit.launch.spec import LaunchSpec, parse_address
+from shardinit.launch.launch_spec import LaunchSpec, parse_address
 from tests.launch.environments import (
     GKE_TPU,
     INDEXED_JOB,
@@ -167,7 +167,7 @@ def test_flags_alone():
     assert (spec.launcher, spec.sources[0]) == ("flags", ("coordinator", "n1:9000", "--coordinator"))
     assert "Set: --processes=2. Missing: the process id and the coordinator." in failure({}, processes=2)
     assert "--process-id=2 is outside of 0 to 1" in failure({}, coordinator="n1", processes=2, process_id=2)
-    assert "--processes=True is no whole number" in failure({}, processes=True)
+    assert "--processes=True is not a whole number" in failure({}, processes=True)
 
 
 def test_the_innermost_starter_counts():

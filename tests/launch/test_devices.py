@@ -62,7 +62,7 @@ def test_gpus_that_cannot_be_shared_are_an_error(visible):
 
 @pytest.mark.parametrize("text", ["", "x", "0,-1", "1,1", "0;1"])
 def test_local_devices_that_cannot_be_read(text):
-    assert f"--local-devices={text} is no list" in failure({}, local_devices=text)
+    assert f"--local-devices={text} is not a list" in failure({}, local_devices=text)
 
 
 def test_processes_that_share_unknown_gpus_are_warned():

@@ -14,6 +14,7 @@ import shardinit.versions
 from shardinit.launch import doctor, doctor_jax, doctor_machine
 from shardinit.launch.doctor import run_checks, show
 from shardinit.launch.doctor_probe import Backend, Finding, ask_backend
+from shardinit.spec.codec import VERSION
 from tests.launch.test_doctor_machine import here, no_file
 
 EMULATED = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "3", "PJRT_NPROC": "4"}
@@ -175,8 +176,8 @@ FORCED = "--xla_force_host_platform_device_count=8"
         ({"JAX_NUM_CPU_DEVICES": "8"}, "problem", "threads=8 (the processors; PJRT_NPROC is not set)"),
         ({"JAX_NUM_CPU_DEVICES": "7"}, "ok", "threads=8 (the processors"),
         ({"JAX_NUM_CPU_DEVICES": "1", "PJRT_NPROC": "1"}, "ok", "no emulated devices"),
-        ({"JAX_NUM_CPU_DEVICES": "many"}, "problem", "JAX_NUM_CPU_DEVICES: 'many' is no number"),
-        ({"PJRT_NPROC": "-3"}, "problem", "PJRT_NPROC: '-3' is no number"),
+        ({"JAX_NUM_CPU_DEVICES": "many"}, "problem", "JAX_NUM_CPU_DEVICES: 'many' is not a number"),
+        ({"PJRT_NPROC": "-3"}, "problem", "PJRT_NPROC: '-3' is not a number"),
     ],
 )
 def test_threads_against_emulated_devices(monkeypatch, env, status, part):
@@ -214,7 +215,7 @@ def test_exit_status_and_json(capsys):
     well = [Finding("a", "ok", "fine"), Finding("b", "warning", "hm", "do")]
     assert show(well, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["version"], found["problems"], found["warnings"]) == (1, 0, 1)
+    assert (found["version"], found["problems"], found["warnings"]) == (VERSION, 0, 1)
     assert found["findings"][1] == {"name": "b", "status": "warning", "what": "hm", "fix": "do"}
     assert show([*well, Finding("c", "problem", "bad", "mend")], as_json=True) == 1
     capsys.readouterr()

@@ -9,7 +9,7 @@ import pytest
 
 from shardinit.errors import LaunchError
 from shardinit.launch.folder import why_not_writable
-from shardinit.launch.lock import hold
+from shardinit.launch.lock import hold, release
 from shardinit.launch.logs import Tail
 from tests.cli.test_output import finish, start
 
@@ -32,6 +32,17 @@ def test_a_folder_in_use_is_refused_by_name_until_its_owner_is_gone(holder, tmp_
     holder.kill()
     holder.wait()
     hold(tmp_path / "run", 0)
+
+
+def test_its_own_process_is_refused_too_and_loses_nothing_by_it(tmp_path):
+    hold(tmp_path / "own", 0)
+    with pytest.raises(LaunchError, match=rf"own is in use: pid={os.getpid()} on"):
+        hold(tmp_path / "own", 0)
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "own")]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert f"in use: pid={os.getpid()}" in other.stderr  # the refusal did not let go of the lock
+    release(tmp_path / "own", 0)
+    assert subprocess.run(command, timeout=60).returncode == 0
 
 
 def test_other_ranks_of_a_job_share_the_folder(holder, tmp_path):

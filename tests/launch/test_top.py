@@ -19,8 +19,12 @@ from rich.console import Console
 
 from shardinit.errors import ArgumentError
 from shardinit.launch import run_view
+from shardinit.launch.folder import read_record, write_record
 from shardinit.launch.run_view import read_run
-from shardinit.launch.top import show, table, to_json
+from shardinit.launch.top import show
+from shardinit.report.status import status_table
+from shardinit.spec.codec import VERSION, to_json
+from shardinit.spec.run import EndRecord
 
 HOST = socket.gethostname()
 NOW = time.time()
@@ -29,7 +33,7 @@ NO_PROCESS = 2**22 - 1  # above Linux's largest process id
 
 def text(view, width=120):
     console = Console(file=io.StringIO(), width=width, no_color=True)
-    console.print(table(view, width))
+    console.print(status_table(view, width))
     return console.file.getvalue()
 
 
@@ -65,13 +69,27 @@ class Run:
 
     def __init__(self, folder, processes=1):
         self.folder, self.processes = folder, processes
-        launch = {"version": 1, "processes": processes, "command": ["run"], "started": NOW, "host": HOST}
+        launch = {
+            "type": "LaunchRecord",
+            "version": VERSION,
+            "processes": processes,
+            "command": ["run"],
+            "started": NOW,
+            "host": HOST,
+        }
         (folder / "launch.json").write_text(json.dumps({**launch, "pid": os.getpid()}))
 
     def rank(self, rank=0, age=0.5, devices=("cpu:0",), **fields):
         own = {"bytes_in_use": None, "peak_bytes_in_use": None, "bytes_limit": None}
         status = {
-            **{"version": 1, "rank": rank, "processes": self.processes, "pid": os.getpid(), "host": HOST},
+            **{
+                "type": "RankStatus",
+                "version": VERSION,
+                "rank": rank,
+                "processes": self.processes,
+                "pid": os.getpid(),
+                "host": HOST,
+            },
             **{"started": psutil.Process().create_time(), "time": NOW - age, "state": "executing"},
             **{"done": 3, "total": 7, "planned_bytes": 2048, "rss_bytes": 3 * 2**20},
             **{"devices": [{"name": d, "kind": "cpu", **own} if isinstance(d, str) else d for d in devices]},
@@ -90,7 +108,9 @@ class Run:
     def ended(self, rank=0, **fields):
         folder = self.folder / f"rank-{rank}"
         folder.mkdir(exist_ok=True)
-        (folder / "ended.json").write_text(json.dumps({"version": 1, "time": NOW - 1, **fields}))
+        (folder / "ended.json").write_text(
+            json.dumps({"type": "EndRecord", "version": VERSION, "time": NOW - 1, **fields})
+        )
 
     def view(self):
         return read_run(self.folder, NOW)
@@ -260,13 +280,13 @@ def test_a_file_that_stays_broken_is_not_fatal(run, monkeypatch, broken):
     (run.rank() / "status.json").write_text(broken)
     view = run.view()
     assert (view.ranks[0].condition, view.over) == ("unreadable", False)
-    assert "rank 0: status.json cannot be read yet" in words(view)
+    assert "rank 0: status.json cannot be read (yet)" in words(view)
 
 
 def test_a_broken_launch_json_is_not_fatal(run, monkeypatch):
     monkeypatch.setattr(run_view, "PAUSE", 0.0)
     (run.folder / "launch.json").write_text("{")
-    assert "launch.json cannot be read yet" in words(run.view())
+    assert "launch.json cannot be read (yet)" in words(run.view())
     assert not run.view().over
 
 
@@ -277,16 +297,26 @@ def test_a_broken_profile_is_said_and_the_rest_shown(run):
     assert "as a device memory profile" in words(view)
 
 
-def test_fields_of_other_types_are_taken_as_missing(run):
-    run.rank(pid="x", time=None, done="3", devices=[3, {"name": "cpu:0", "bytes_in_use": "much"}], rss_bytes=True)
-    rank = run.view().ranks[0]
-    assert (rank.pid, rank.done, rank.rss_bytes, rank.status_age) == (None, None, None, None)
-    text(run.view())
+@pytest.mark.parametrize("fields", [{"pid": "x"}, {"time": None}, {"devices": [3]}, {"unknown": 1}, {"version": 2}])
+def test_a_status_of_another_form_is_named(run, monkeypatch, fields):
+    monkeypatch.setattr(run_view, "PAUSE", 0.0)
+    run.rank(**fields)
+    view = run.view()
+    assert view.ranks[0].condition == "unreadable"
+    (name,) = fields
+    shown = f"version=2, this shardinit reads version={VERSION}" if name == "version" else name
+    assert "rank 0: status.json cannot be read (yet): this RankStatus" in words(view)
+    assert shown in words(view)
 
 
-def test_another_version_is_said(run):
-    run.rank(version=2)
-    assert "status.json has version=2, this shardinit reads version=1" in words(run.view())
+def test_a_run_with_an_exit_record_is_over(tmp_path):
+    """Whoever comes later believes that file alone."""
+    run = Run(tmp_path, 2)
+    run.rank(0)
+    assert not run.view().over
+    write_record(tmp_path / "exit.json", EndRecord(11, "rank 1 died", NOW), sync=True)
+    assert run.view().over
+    assert read_record(tmp_path / "exit.json", EndRecord) == EndRecord(11, "rank 1 died", NOW)
 
 
 def test_json_has_everything(run, capsys):
@@ -294,7 +324,7 @@ def test_json_has_everything(run, capsys):
     run.profile(cpu_0=9)
     show(run.folder, as_json=True)
     found = json.loads(capsys.readouterr().out)
-    assert found["version"] == 1
+    assert found["version"] == VERSION
     assert found["ranks"][0]["devices"][0]["held_bytes"] == 9
     assert found == json.loads(to_json(read_run(run.folder, NOW))) | {"ranks": found["ranks"]}
 

@@ -7,8 +7,8 @@ import os
 import jax
 import shardinit
 from shardinit.errors import DisagreementError, JoinError
-from shardinit.exchange import agree, exchange
-from shardinit.private_jax import distributed_state
+from shardinit.backend.exchange import agree, exchange
+from shardinit.backend.private_jax import distributed_state
 os.environ["SHARDINIT_PEER_TIMEOUT"] = "20"
 RANKS = tuple(range(len(jax.devices())))  # starts the backend, which needs all of them
 def attempt(title, make, *arguments):
@@ -106,7 +106,7 @@ def test_init_that_failed_on_one_rank_gives_right_values_when_all_try_again():
         + """
 import brainstate
 import numpy as np
-from shardinit.compile import compiler
+from shardinit.compiler import compile as compiling
 class Draws(brainstate.nn.Module):
     def init_state(self):
         self.v = brainstate.ShortTermState(brainstate.random.normal(size=(64,)))
@@ -117,13 +117,13 @@ def make():
     return [float(shard.data[0, 0]) for shard in module.v.value.addressable_shards]
 def fails(*arguments):
     raise ValueError("no space left")
-number, prepare = 1, compiler.prepare
+number, group = 1, compiling.group
 if rank == 1:  # after the first round, before the second
-    compiler.prepare = fails
+    compiling.group = fails
     try:
         make()
     except ValueError:
-        compiler.prepare = prepare
+        compiling.group = group
 attempt("APART", make)
 together("apart")
 number = 2

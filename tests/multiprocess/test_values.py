@@ -140,22 +140,22 @@ class Computed(brainstate.nn.Module):
     def init_state(self):
         self.v = brainstate.ShortTermState(brainstate.random.normal(size=(3,)))
         self.shared = shardinit.NonBatchState(jax.numpy.arange(3.0) + 1.0)
-from shardinit.execute import executor
-run = executor.run
+from shardinit.api import execute as execution
+produce = execution.produce
 def run_on_a_bad_device(*arguments):  # one bit of what rank 1 holds falls over
-    made = run(*arguments)
+    made = produce(*arguments)
     for number, value in enumerate(made.values):
         if rank == 1 and value.is_fully_replicated:
             shards = [s.data.at[0].add(1.0) for s in value.addressable_shards]
             made.values[number] = jax.make_array_from_single_device_arrays(value.shape, value.sharding, shards)
     return made
-executor.run = run_on_a_bad_device
+execution.produce = run_on_a_bad_device
 computed = Computed()
 try:
     shardinit.shard_new_states(computed, axis_size=8)
 except shardinit.DisagreementError as error:
     print("AFTERWARDS", str(error).replace(chr(10), "; "), hasattr(computed, "shared"))
-executor.run = run
+execution.produce = produce
 own = 1.0
 result = shardinit.shard_new_states(Shared(), axis_size=8)
 print("EQUAL", np.asarray(result.states[None][0].value))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from shardinit import LeafSpec, StateSpec, Topology, plan
-from shardinit.report.html import plan_page
+from shardinit.report.page import plan_page
 
 HOSTILE = (
     "a",
@@ -48,6 +48,8 @@ def many_states(count=10_000):
 def certificate(passed=True):
     piece = SimpleNamespace(
         state="layers/0/<b>w</b>",
+        count=1,
+        error="",
         strategy="shard_map",
         seconds=1.25,
         output_bytes=1024,
@@ -59,6 +61,8 @@ def certificate(passed=True):
     return SimpleNamespace(
         passed=passed,
         topology="h100:4x8",
+        compiler="XLA",
+        failures=(),
         pieces=(piece,) * 3,
         peak_bytes=3072,
         predicted_peak_bytes=4096,

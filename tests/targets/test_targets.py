@@ -53,7 +53,7 @@ def test_single_lanes_split_over_model(topology):
 
 def test_an_own_card(tmp_path):
     card = tmp_path / "mine.txtpb"
-    card.write_text((files("shardinit.certify") / "cards" / "h200.txtpb").read_text())
+    card.write_text((files("shardinit.certifier") / "cards" / "h200.txtpb").read_text())
     assert planned_for(Large(), "h100:1x8", 8).certify(card=card).passed
     card.write_text("this is no card {")
     certificate = planned_for(Large(), "h100:1x8", 8).certify(card=card)
@@ -83,3 +83,37 @@ def test_without_any_network():
         )
         assert done.returncode == 0, done.stderr
         assert "PASS" in done.stdout
+
+
+@pytest.mark.parametrize(("topology", "lanes"), [("v5e:4x8", 32), ("v5e:4x8", 8), ("2xv5e:4x8", 64)])
+def test_neighbours_in_the_torus_are_neighbours_in_the_mesh(topology, lanes):
+    """In a process of its own: libtpu is loaded there."""
+    code = f"""
+import jax
+import numpy as np
+from jax.experimental import topologies
+import shardinit
+from shardinit.backend import mesh
+from shardinit.certifier.targets import target_of
+from shardinit.spec.states import LeafSpec, StateSpec
+
+topology = shardinit.Topology.named({topology!r})
+description = topologies.get_topology_desc(**target_of(topology).topology)
+mesh.jax.devices = lambda: list(description.devices)[::-1]  # in no order
+state = StateSpec(("w",), "ParamState", (LeafSpec((1024, 1024), "float32", 4),))
+planned = shardinit.plan([state], topology, axis_size={lanes})
+made = mesh.make_mesh(planned)
+assert tuple(made.shape.items()) == planned.mesh_axes
+assert len({{d.id for d in made.devices.flat}}) == planned.mesh_devices
+rows = made.devices.reshape(-1, made.devices.shape[-1])
+if rows.shape[1] > 1 and "model" in made.shape:  # single lanes stay in a slice, side by side
+    assert all(len({{getattr(d, "slice_index", 0) for d in row}}) == 1 for row in rows)
+    steps = [np.abs(np.subtract(a.coords, b.coords)).sum() for row in rows for a, b in zip(row, row[1:])]
+    assert max(steps) <= 2, steps
+first = made.devices.reshape(made.devices.shape[0], -1)[: made.devices.shape[0] // 2]
+assert len({{getattr(d, "slice_index", 0) for d in first.flat}}) == 1  # each half of the lanes is in one slice
+"""
+    environment = {**os.environ, "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+    environment |= {"TPU_ACCELERATOR_TYPE": "v5litepod-8", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]

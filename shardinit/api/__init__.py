@@ -1,0 +1,1 @@
+"""What users call: the drop-ins, shard_new_states, plan, compile, execute."""

@@ -1,0 +1,1 @@
+"""All that touches devices, meshes, other processes, and the private names of JAX."""

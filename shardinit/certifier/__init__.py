@@ -1,0 +1,1 @@
+"""Certificates: the programs of a plan, compiled for a target by its own compiler."""

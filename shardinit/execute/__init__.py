@@ -1,1 +1,0 @@
-"""Execution: compiled pieces run, states written back, a receipt."""

@@ -1,0 +1,1 @@
+"""Execution: compiled pieces run, arrays come out; no module is touched."""

@@ -1,0 +1,1 @@
+"""Planning: pure functions from specs, a topology and options to a plan."""

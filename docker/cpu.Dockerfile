@@ -7,11 +7,11 @@
 # What to edit: nothing, or by --build-arg
 #   JAX=0.11.2        another version of jax and jaxlib; default: the newest that shardinit supports
 #   DEBIAN=bookworm   an older Debian, so an older Python; default: trixie, with Python 3.13
-#   EXTRAS=examples   extras of pyproject.toml, with commas between them; default: none
+#   EXTRAS=cli,examples   extras of pyproject.toml, with commas between them; cli must be one
 ARG DEBIAN=trixie
 FROM debian:${DEBIAN}-slim AS build
 ARG JAX=""
-ARG EXTRAS=""
+ARG EXTRAS="cli"
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update -qq \

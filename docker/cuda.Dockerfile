@@ -8,11 +8,11 @@
 # What to edit: nothing, or by --build-arg
 #   JAX=0.11.2               another version of jax and jaxlib; default: the newest that shardinit supports
 #   DEBIAN=bookworm          an older Debian, so an older Python; default: trixie, with Python 3.13
-#   EXTRAS=cuda12,examples   extras of pyproject.toml, with commas between them; cuda12 or cuda13 must be one
+#   EXTRAS=cli,cuda12,examples   extras of pyproject.toml, with commas between them; cli must be there, and cuda12 or 13
 ARG DEBIAN=trixie
 FROM debian:${DEBIAN}-slim AS build
 ARG JAX=""
-ARG EXTRAS="cuda12"
+ARG EXTRAS="cli,cuda12"
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update -qq \

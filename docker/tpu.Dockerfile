@@ -8,11 +8,11 @@
 # What to edit: nothing, or by --build-arg
 #   JAX=0.11.2            another version of jax and jaxlib; default: the newest that shardinit supports
 #   DEBIAN=bookworm       an older Debian, so an older Python; default: trixie, with Python 3.13
-#   EXTRAS=tpu,examples   extras of pyproject.toml, with commas between them; tpu must be one
+#   EXTRAS=cli,tpu,examples   extras of pyproject.toml, with commas between them; cli and tpu must be there
 ARG DEBIAN=trixie
 FROM debian:${DEBIAN}-slim AS build
 ARG JAX=""
-ARG EXTRAS="tpu"
+ARG EXTRAS="cli,tpu"
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update -qq \

@@ -17,7 +17,8 @@ import re
 import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+extras = project["optional-dependencies"]
+for line in [*project["dependencies"], *extras["cli"], *extras["dev"]]:
     print(re.sub(r",?<=?[0-9.]+", "", line))
 END
 )

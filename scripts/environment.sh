@@ -8,5 +8,5 @@ python=${PYTHON:-python3}
   exit 2
 }
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$1]"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cli,$1]"
 PATH="$PWD/.venv/bin:$PATH"

@@ -20,7 +20,7 @@ if ! "$python" -c 'import shardinit, jax_smi, pytest' 2> /dev/null; then
   "$python" -m venv --system-site-packages .gpu
   python=.gpu/bin/python
   "$python" -m pip install --quiet --disable-pip-version-check --no-index ${WHEELS:+--find-links "$WHEELS"} \
-    --no-build-isolation --editable '.[examples]'
+    --no-build-isolation --editable '.[cli,examples]'
 fi
 PATH=$("$python" -c 'import os, sys; print(os.path.dirname(sys.executable))'):$PATH
 shardinit doctor || echo "doctor found something, see above"

@@ -64,7 +64,7 @@ for name in "${wanted[@]}"; do
   read -ra words <<< "$requirements"
   mapfile -t asked < <(printf '%s\n' "${words[@]}" | grep -v '^!')
   mapfile -t forced < <(printf '%s\n' "${words[@]}" | sed -n 's/^!//p')
-  if ! "${pip[@]}" --editable ".[dev]" "${asked[@]}" || { ((${#forced[@]})) && ! "${pip[@]}" --no-deps "${forced[@]}"; }; then
+  if ! "${pip[@]}" --editable ".[cli,dev]" "${asked[@]}" || { ((${#forced[@]})) && ! "${pip[@]}" --no-deps "${forced[@]}"; }; then
     rows+=("| $name | $python | not installed, see above | | | | | |")
     status=1
     continue

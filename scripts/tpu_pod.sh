@@ -43,7 +43,7 @@ create() {
   call git archive --output /tmp/shardinit.tar.gz HEAD
   call gcloud compute tpus tpu-vm scp /tmp/shardinit.tar.gz "$name:" "${place[@]}" --worker=all
   on_all_hosts 'set -e; mkdir -p shardinit; tar -xzf shardinit.tar.gz -C shardinit; cd shardinit
-python3 -m venv .venv && .venv/bin/pip install --quiet ".[tpu]"'
+python3 -m venv .venv && .venv/bin/pip install --quiet ".[cli,tpu]"'
 }
 
 # What each host runs. Which host of how many it is, only the VM's metadata says; shardinit reads variables alone.

@@ -201,8 +201,7 @@ def _inline(
     run_inline(traced.program, traced.sink, axis_size, spmd_axis_name)
     for note in traced.notes:
         _log_once(note)
-    sink: Any = traced.sink
-    return sink.states_by_axis()
+    return traced.sink.states_by_axis()
 
 
 def _states_of(result: InitResult) -> StatesByAxis:

@@ -1,6 +1,7 @@
 """Meshes: made from a plan, or checked against it."""
 
 import math
+from collections import Counter
 
 import jax
 import numpy as np
@@ -24,26 +25,23 @@ def make_mesh(plan: InitPlan) -> Mesh | None:
             f"the plan is for {count} devices ({dict(plan.mesh_axes)}), but devices={len(devices)} here. "
             f"Plan for Topology.local(), or call shardinit.emulate_cpu({count}) first."
         )
-    # The last axis of the mesh splits single lanes: its devices are in one slice, and in one process where they can be.
+    # The last axis of the mesh splits single lanes: its devices are in one slice, and in one process if possible.
     devices = sorted(devices, key=lambda d: (getattr(d, "slice_index", 0) or 0, d.process_index))
     chosen = _evenly(devices, plan) if plan.idle_devices else devices[:count]
-    return Mesh(_arranged(chosen, shape), names, axis_types=(AxisType.Auto,) * len(shape))
+    arranged = _in_torus(chosen, shape) if len(chosen) == len(devices) else np.array(chosen).reshape(shape)
+    return Mesh(arranged, names, axis_types=(AxisType.Auto,) * len(shape))
 
 
-def _arranged(devices: list[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
-    """Arrange devices, sorted by slice, in a mesh: on TPU by their place in the torus, elsewhere in their order."""
-    if devices[0].platform != "tpu":
+def _in_torus(devices: list[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
+    """Arrange TPUs of whole slices by their places in the torus; other devices stay in their order."""
+    sizes = Counter(getattr(d, "slice_index", 0) for d in devices)
+    slices = len(sizes)
+    if devices[0].platform != "tpu" or shape[0] % slices or len({*sizes.values()}) > 1:
         return np.array(devices).reshape(shape)
-    slices = len({getattr(d, "slice_index", 0) for d in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     within, across = (shape[0] // slices, *shape[1:]), (slices, *(1 for _ in shape[1:]))
-    try:
-        if slices == 1:
-            return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-        if shape[0] % slices == 0:
-            return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
-    except (AssertionError, NotImplementedError, ValueError):  # devices that are no block of the torus
-        pass
-    return np.array(devices).reshape(shape)
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
 
 
 def _evenly(devices: list[jax.Device], plan: InitPlan) -> list[jax.Device]:

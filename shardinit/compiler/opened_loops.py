@@ -16,7 +16,7 @@ Step = Callable[[Any, Sequence[Any]], Sequence[Any]]  # an equation and its inpu
 
 def evaluate_opened(
     jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], new_steps: Callable[[], Step]
-) -> Any:
+) -> list[Any]:
     """Evaluate a jaxpr step by step, with a new maker of steps inside of every loop."""
     step = new_steps()
     return evaluate_jaxpr(jaxpr, (*constants, *arguments), lambda e, inputs: _evaluate(e, inputs, step, new_steps))
@@ -25,7 +25,7 @@ def evaluate_opened(
 def _evaluate(equation: Any, inputs: Sequence[Any], step: Step, new_steps: Callable[[], Step]) -> Sequence[Any]:
     name, params = name_of(equation.primitive), equation.params
 
-    def run(jaxpr: Any, values: Any) -> Any:
+    def run(jaxpr: Any, values: Any) -> list[Any]:
         inner = getattr(jaxpr, "jaxpr", jaxpr)
         return evaluate_opened(inner, getattr(jaxpr, "consts", ()), values, new_steps)
 

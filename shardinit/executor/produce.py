@@ -79,10 +79,9 @@ class _Runner:
         self.total = sum(len(p.program.instances) for p in compiled.programs)
         self.done = 0
         self.compile_seconds = 0.0
-        self.leaves = compiled.leaf_count
         self.compares = compiled.mesh is not None and is_shared(processes_of(compiled.mesh.devices.flat))
         self.answers: dict[str, str] = {}
-        self.values: list[Any] = [None] * (self.leaves + sum(len(indices) for _, indices in compiled.checks))
+        self.values: list[Any] = [None] * (compiled.leaf_count + sum(len(indices) for _, indices in compiled.checks))
         self.handed_on: dict[Variable, Any] = {}
         self.key_tables: dict[tuple[int, LaneLayout], jax.Array] = {}
         self.constants: dict[tuple[int, Any], Any] = {}  # by the array and its sharding
@@ -145,7 +144,7 @@ class _Runner:
 
     def _as_planned(self, index: int, value: Any) -> Any:
         """Keep each device's part of what all of them computed whole."""
-        if index >= self.leaves or self.compiled.mesh is None:
+        if index >= self.compiled.leaf_count or self.compiled.mesh is None:
             return value
         wanted = NamedSharding(value.sharding.mesh, PartitionSpec(*self.planned[index].partition_spec))
         return jax.device_put(value, wanted)

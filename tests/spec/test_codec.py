@@ -68,6 +68,24 @@ def test_what_is_something_else_is_refused(changed, message):
         from_json(json.dumps({**to_fields(END), **changed}), run.EndRecord)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, plan.InitPlan], ids=lambda k: k.__name__)
+def test_a_field_that_is_not_known_is_refused_at_any_depth(kind):
+    """Else a file of another release could be read as if it said less."""
+    objects = list(find_objects(json_schema(kind)))
+    assert objects
+    assert all(o["additionalProperties"] is False for o in objects)
+
+
+def find_objects(schema):
+    """Schemas of all objects within a schema."""
+    if isinstance(schema, dict):
+        if "properties" in schema:
+            yield schema
+        schema = [*schema.values()]
+    for inner in schema if isinstance(schema, list) else ():
+        yield from find_objects(inner)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"a"', "null", "[" * 100_000])
 def test_what_is_no_object_is_refused(text):
     with pytest.raises(ArgumentError, match="EndRecord"):

@@ -1,12 +1,10 @@
-"""What happens when something goes wrong in a job of several processes: measured, as a table.
+"""Things that go wrong in a job of several processes. Real processes are started, and really killed.
 
-``python tests/system/faults.py --output docs/faults.md`` runs every fault with 2, 4 and 8 processes, and the
-same faults with bare ``jax.distributed``. Nothing is simulated: real processes are started, and really killed.
+``benchmarks/faults.py`` measures what each costs, beside bare ``jax.distributed``.
 """
 
-import argparse
 import dataclasses
-import datetime
+import json
 import os
 import re
 import shutil
@@ -104,8 +102,6 @@ class Run:
         """Process id of a rank itself, not of its supervisor."""
         if self.bare:
             return self.started[rank].pid
-        import json
-
         return json.loads((self.folder / "run" / f"rank-{rank}" / "status.json").read_text())["pid"]
 
     def signal_rank(self, rank: int, number: int) -> None:
@@ -303,8 +299,6 @@ def _wait_until_running(run: Run, fault: Fault) -> None:
 
 
 def _state(folder: Path, rank: int) -> str | None:
-    import json
-
     try:
         return json.loads((folder / "run" / f"rank-{rank}" / "status.json").read_text())["state"]
     except (OSError, ValueError):
@@ -329,82 +323,3 @@ def free_port() -> int:
             except (OSError, OverflowError):
                 continue
             return port
-
-
-def main() -> None:
-    """Measure everything and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="2,4,8")
-    parser.add_argument("--only", default="", help="part of the names of the faults")
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--without-bare", action="store_true")
-    parser.add_argument("--rows", type=Path, help="file to which rows are added; those that it has are not measured")
-    asked = parser.parse_args()
-    sizes = [int(size) for size in asked.sizes.split(",")]
-    rows = []
-    kept = asked.rows.read_text().splitlines() if asked.rows and asked.rows.exists() else []
-    for fault in FAULTS:
-        if asked.only not in fault.name:
-            continue
-        for size in sizes:
-            if found := [row for row in kept if row.startswith(f"| {fault.name} | {size} |")]:
-                rows += found
-                continue
-            ours = run_fault(fault, size)
-            has_bare = not asked.without_bare and "upervisor" not in fault.name
-            theirs = run_fault(fault, size, bare=True) if has_bare else None
-            row = f"| {fault.name} | {size} | {_cells(ours, fault)} | {_bare_cells(theirs)} |"
-            print(row, flush=True)
-            if asked.rows:
-                with open(asked.rows, "a", encoding="utf-8") as file:
-                    file.write(f"{row}\n")
-            rows.append(row)
-    if asked.output:
-        asked.output.write_text(_page(rows), encoding="utf-8")
-
-
-def _cells(outcome: Outcome, fault: Fault) -> str:
-    named = ("yes" if outcome.named else "**no**") if fault.culprit else "nobody is left to"
-    codes = sorted(set(outcome.codes))
-    return f"{outcome.seconds:.1f} | {', '.join(map(str, codes))} | {named} | {outcome.left}"
-
-
-def _bare_cells(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "| | |"
-    seconds = f"{outcome.seconds:.1f}" if not outcome.left else f"> {LONGEST:.0f}"
-    codes = sorted(set(outcome.codes)) if not outcome.left else ["(ended by us)"]
-    return f"{seconds} | {', '.join(map(str, codes))} | {'yes' if outcome.named else 'no'} | {outcome.left}"
-
-
-def _page(rows: list[str]) -> str:
-    import importlib.metadata as metadata
-
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("shardinit", "jax", "brainstate"))
-    return "\n".join(
-        [
-            "# When something goes wrong",
-            "",
-            f"Made by `python tests/system/faults.py --output docs/faults.md` on {datetime.date.today()}: {versions},",
-            f"{os.cpu_count()} CPU cores. Every fault is a real one: processes are killed, stopped, never started.",
-            "",
-            "Seconds count from the fault until every process is gone; for what hinders joining or makes ranks differ,",
-            f"from the start of the job, whose deadline to join is {JOIN_SECONDS} s here. *Named*: does a message name",
-            "the culprit, so the rank and what became of it, or the field that differs. *Left* counts processes",
-            f"that were still there at the end, or after {LONGEST:.0f} s. A negative code is a signal. Faults are in",
-            "the last rank.",
-            "",
-            "Bare JAX is the recipe of its documentation with its defaults: `jax.distributed.initialize`, `jit` with",
-            "`out_shardings`, started by a loop; it has no supervisor to kill. What it does not notice ends with 0;",
-            "where it takes no notice of SIGTERM, the seconds are those that its work took anyway.",
-            "",
-            "| fault | processes | seconds | exit codes | named | left | bare: seconds | exit codes | named | left |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-
-
-if __name__ == "__main__":
-    main()
